@@ -1,0 +1,216 @@
+"""A machine as the controller sees it: the agent's commands as methods, over any Transport.
+
+Owns the wire format of `designs/0002-the-agent.md` on the controller's side. Knows no cloud, no run and no store.
+Whatever a machine answers is checked and bounded here: an answer that makes no sense raises AgentError.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jobs.transport.base import ByteRange, Completed, Transport, TransportError
+
+Json = dict[str, Any]
+
+STREAMS = ("log", "metrics", "telemetry", "events")
+_PATHS = {
+    "log": "log",
+    "metrics": "shared/metrics.jsonl",
+    "telemetry": "telemetry.jsonl",
+    "events": "events.jsonl",
+}
+_RECORD_BYTES = 64 * 1024
+_CHUNK = 1024 * 1024
+
+
+class AgentError(Exception):
+    """The agent said no, or something that is not its language. The machine was reached."""
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What one look at a machine brought: records as they are now, and the new bytes of each stream."""
+
+    state: Json | None
+    exit: Json | None
+    new: Mapping[str, bytes] = field(default_factory=dict)
+    drained: bool = True  # False: some stream had more than the limit, look again at once
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """A regular file below the job's working directory, as the machine describes it."""
+
+    path: str  # POSIX, relative
+    bytes: int
+    mtime_ns: int
+    sha256: str | None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The files that matched, and those that could not be described, with the reason."""
+
+    files: tuple[FileEntry, ...]
+    skipped: tuple[tuple[str, str], ...] = ()
+
+
+class Machine:
+    """The agent on one machine. Methods raise TransportError when it cannot be reached, AgentError when it refuses."""
+
+    def __init__(self, transport: Transport, directory: str, *, python: str = "python3") -> None:
+        self._transport = transport
+        self._directory = directory.rstrip("/")
+        self._agent = [python, f"{self._directory}/agent.py"]
+
+    def install(self, *, timeout: float = 60) -> None:
+        """Put the agent on the machine; the directory is made when it is missing."""
+        self._put("agent.py", files("jobs.agent").joinpath("agent.py").read_bytes(), timeout=timeout)
+
+    def probe(self, *, timeout: float = 60) -> Json:
+        """Facts about the machine: GPUs, CPUs, memory, disk, Python, Docker. See designs/0002."""
+        return self._ask("probe", timeout=timeout)
+
+    def unpack(self, bundle: Path, digest: str, *, timeout: float = 120) -> Json:
+        """Ship a tar file into the job's working directory; doing it twice changes nothing."""
+        with bundle.open("rb") as tar:
+            done = self._transport.send([*self._agent, "unpack", digest], _chunks(tar), timeout=timeout)
+        return _answer(done)
+
+    def start(self, job: Json, secrets: Mapping[str, str], *, timeout: float = 60) -> bool:
+        """Start the job, detached. False when it was started before. Secrets go over stdin and stay in memory."""
+        self._put("job.json", json.dumps(job, indent=1).encode(), timeout=timeout)
+        answer = self._ask("start", {"secrets": dict(secrets)}, timeout=timeout)
+        return not answer.get("already", False)
+
+    def visit(self, offsets: Mapping[str, int], *, limit: int = 4 * _CHUNK, timeout: float = 30) -> Visit:
+        """Records and the next bytes of every stream from its offset, in one round trip, `limit` bytes per stream."""
+        wanted = [self._range("state.json", 0, _RECORD_BYTES), self._range("exit.json", 0, _RECORD_BYTES)]
+        wanted += [self._range(_PATHS[name], offsets.get(name, 0), limit) for name in STREAMS]
+        state, ended, *streams = self._transport.read(wanted, timeout=timeout)
+        new = {name: chunk or b"" for name, chunk in zip(STREAMS, streams, strict=True)}
+        return Visit(
+            state=_record(state, "state.json"),
+            exit=_record(ended, "exit.json"),
+            new=new,
+            drained=all(len(chunk) < limit for chunk in new.values()),
+        )
+
+    def alive(self, *, timeout: float = 30) -> bool:
+        """Whether the agent holds its lock."""
+        return bool(self._ask("alive", timeout=timeout).get("alive"))
+
+    def stop(self, reason: str, grace_seconds: float, *, timeout: float = 30) -> None:
+        """Ask the agent to end the job: TERM, the grace, KILL. Returns when asked."""
+        self._ask("stop", {"reason": reason, "grace_seconds": grace_seconds}, timeout=timeout)
+
+    def manifest(self, patterns: Sequence[str], *, hashed: bool = True, timeout: float = 600) -> Manifest:
+        """The files below the working directory that match; `hashed` adds sha256, computed on the machine."""
+        request = json.dumps({"patterns": list(patterns), "hash": hashed}).encode()
+        entries: list[FileEntry] = []
+        with self._transport.receive([*self._agent, "manifest"], stdin=request, timeout=timeout) as chunks:
+            for line in _lines(chunks):
+                row = _object(line)
+                if row.get("end"):
+                    skipped = tuple((str(item["path"]), str(item["why"])) for item in row.get("skipped", []))
+                    return Manifest(tuple(entries), skipped)
+                entries.append(_entry(row))
+        raise AgentError("the list of files ended in the middle")
+
+    @contextmanager
+    def pack(self, paths: Sequence[str], *, timeout: float = 120) -> Iterator[Iterator[bytes]]:
+        """A tar stream of those files."""
+        request = json.dumps({"paths": list(paths)}).encode()
+        with self._transport.receive([*self._agent, "pack"], stdin=request, timeout=timeout) as chunks:
+            yield chunks
+
+    @contextmanager
+    def cut(self, path: str, offset: int, length: int, *, timeout: float = 120) -> Iterator[Iterator[bytes]]:
+        """`length` bytes of one file from `offset`."""
+        request = json.dumps({"path": path, "offset": offset, "limit": length}).encode()
+        with self._transport.receive([*self._agent, "cut"], stdin=request, timeout=timeout) as chunks:
+            yield chunks
+
+    def execute(self, argv: Sequence[str], *, timeout: float = 60) -> Completed:
+        """Run any command there, for `gpujob exec` and diagnosis."""
+        return self._transport.run(argv, timeout=timeout)
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def _ask(self, command: str, request: Json | None = None, *, timeout: float) -> Json:
+        stdin = b"" if request is None else json.dumps(request).encode()
+        return _answer(self._transport.run([*self._agent, command], stdin=stdin, timeout=timeout))
+
+    def _put(self, name: str, content: bytes, *, timeout: float) -> None:
+        script = 'umask 077; mkdir -p "$1" && cat > "$1/$2.new" && mv -f "$1/$2.new" "$1/$2"'
+        done = self._transport.run(["sh", "-c", script, "put", self._directory, name], stdin=content, timeout=timeout)
+        if done.exit_code != 0:
+            raise AgentError(f"cannot write {name} on the machine: {_text(done.stderr)}")
+
+    def _range(self, name: str, offset: int, limit: int) -> ByteRange:
+        return ByteRange(f"{self._directory}/{name}", offset, limit)
+
+
+def _chunks(source: Any) -> Iterator[bytes]:
+    while chunk := source.read(_CHUNK):
+        yield chunk
+
+
+def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    rest = b""
+    for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        if len(rest) > _CHUNK:
+            raise AgentError("the machine sent a line of over 1 MiB")
+        yield from (line for line in whole if line)
+    if rest:
+        yield rest
+
+
+def _answer(done: Completed) -> Json:
+    if done.exit_code == 0:
+        return _object(done.stdout)
+    try:
+        reason = _object(done.stdout).get("error") or _text(done.stderr)
+    except AgentError:
+        reason = _text(done.stderr) or f"exit code {done.exit_code}"
+    raise AgentError(str(reason))
+
+
+def _object(raw: bytes) -> Json:
+    try:
+        value = json.loads(raw)
+    except ValueError as error:
+        raise AgentError(f"not JSON: {_text(raw)!r}") from error
+    if not isinstance(value, dict):
+        raise AgentError(f"not a JSON object: {_text(raw)!r}")
+    return value
+
+
+def _record(raw: bytes | None, name: str) -> Json | None:
+    if raw is None:
+        return None
+    if len(raw) >= _RECORD_BYTES:
+        raise AgentError(f"{name} is over {_RECORD_BYTES} bytes")
+    return _object(raw)
+
+
+def _entry(row: Json) -> FileEntry:
+    try:
+        return FileEntry(str(row["path"]), int(row["bytes"]), int(row["mtime_ns"]), row.get("sha256"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise AgentError(f"not a file entry: {row!r}") from error
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace").strip()[-400:]
+
+
+__all__ = ["STREAMS", "AgentError", "FileEntry", "Machine", "Manifest", "TransportError", "Visit"]

@@ -1,0 +1,1 @@
+"""How bytes and commands reach a machine. One protocol, and one implementation per way."""

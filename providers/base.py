@@ -1,0 +1,289 @@
+"""The contract between the orchestrator and a cloud: the Provider protocol and the values that cross it.
+
+A provider knows one cloud. It knows nothing of jobs, runs in the store, or money spent so far.
+Differences between clouds are data in `Traits` and `Meter`; nobody asks for a provider's name to decide anything.
+Money is Decimal US dollars, time is aware UTC, sizes are bytes unless the name says gb (10**9 bytes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+GB = 10**9
+
+Now = Callable[[], datetime]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a provider may look at: gpujob's home, the environment, the clock. Injected, so tests need neither."""
+
+    home: Path
+    env: Mapping[str, str]
+    now: Now
+
+
+class Runs(StrEnum):
+    """In which states of a machine a meter runs."""
+
+    EXISTS = "exists"  # from the accepted create to "not found"
+    RUNNING = "running"  # only while the cloud says running
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meter:
+    """One line of a cloud's bill, by the cloud's own rules.
+
+    `units_per_hour` says how many `unit`s an hour of the interval consumes (compute: 1 hour; 40 GB of disk on a
+    720-hour month: 40/720 GB-month). Time is rounded up to `granularity_seconds`, and is at least `minimum_seconds`.
+    """
+
+    name: str  # compute, disk, stopped_disk, address, traffic_in, traffic_out
+    unit: str  # hour, GB-month, GB
+    usd_per_unit: Decimal
+    units_per_hour: Decimal = Decimal(1)
+    runs: Runs = Runs.EXISTS
+    granularity_seconds: int = 1
+    minimum_seconds: int = 0
+    source: str = ""
+
+    @property
+    def usd_per_hour(self) -> Decimal:
+        return self.usd_per_unit * self.units_per_hour
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traits:
+    """How a cloud differs, as data.
+
+    is_container      a rented machine is itself a container made from the job's image; otherwise it is a host with
+                      (perhaps) Docker, on which the agent starts the container.
+    owned             the machine belongs to the user: it does not boot, and a job whose image cannot be had there may
+                      run as a process in a virtual environment (design note 0003).
+    has_spot          spot or interruptible machines exist.
+    watch_seconds     how often a running job is looked at when nothing happens.
+    create_interval   least seconds between two creates (0: no limit known).
+    boot_seconds      how long a boot may take without any progress.
+    """
+
+    is_container: bool
+    owned: bool = False
+    has_spot: bool = False
+    watch_seconds: float = 2.0
+    create_interval: float = 0.0
+    boot_seconds: float = 600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfferQuery:
+    """What a job needs, in the cloud's terms. None and empty mean "any"."""
+
+    gpus: tuple[str, ...] = ()  # canonical names in order of preference; empty with gpu_count > 0: any GPU
+    gpu_count: int = 0
+    gpu_memory_gb: float | None = None  # least memory per GPU
+    vcpus: float | None = None
+    memory_gb: float | None = None
+    disk_gb: float | None = None
+    regions: tuple[str, ...] = ()
+    spot: bool | None = False  # None: both
+    reliability: float | None = None
+    max_usd_per_hour: Decimal | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """Something that could be rented now, priced. `gpu` is canonical, or as the cloud wrote it when unknown."""
+
+    provider: str
+    offer_id: str
+    region: str
+    gpu: str | None
+    gpu_count: int
+    gpu_memory_gb: float | None
+    vcpus: float
+    memory_gb: float
+    disk_gb: float | None
+    spot: bool
+    usd_per_hour: Decimal
+    disk_usd_per_gb_month: Decimal = Decimal(0)
+    ingress_usd_per_gb: Decimal = Decimal(0)
+    egress_usd_per_gb: Decimal = Decimal(0)
+    reliability: float | None = None
+    cuda: str | None = None
+    location: str = ""
+    host_id: str = ""  # the physical machine, where the cloud names it: what BadHost remembers
+    fetched_at: datetime
+    source: str
+
+    @property
+    def usd_per_gpu_hour(self) -> Decimal | None:
+        return self.usd_per_hour / self.gpu_count if self.gpu_count else None
+
+    def unfit(self, query: OfferQuery) -> str | None:
+        """Why this offer does not fit, in words for a person; None when it fits."""
+        for reason in self._shortcomings(query):
+            return reason
+        return None
+
+    def _shortcomings(self, query: OfferQuery) -> Iterable[str]:
+        if query.gpu_count and self.gpu_count < query.gpu_count:
+            yield f"has {self.gpu_count} GPU{'' if self.gpu_count == 1 else 's'}, {query.gpu_count} wanted"
+        if query.gpu_count and query.gpus and self.gpu not in query.gpus:
+            yield f"has {self.gpu}, {' or '.join(query.gpus)} wanted"
+        yield from _too_little("GPU memory", self.gpu_memory_gb, query.gpu_memory_gb, "GB")
+        yield from _too_little("CPUs", self.vcpus, query.vcpus, "")
+        yield from _too_little("memory", self.memory_gb, query.memory_gb, "GB")
+        yield from _too_little("disk", self.disk_gb, query.disk_gb, "GB")
+        if query.regions and self.region not in query.regions:
+            yield f"is in {self.region}"
+        if query.spot is not None and self.spot != query.spot:
+            yield "is a spot offer" if self.spot else "is not a spot offer"
+        yield from _too_little("reliability", self.reliability, query.reliability, "")
+        if query.max_usd_per_hour is not None and self.usd_per_hour > query.max_usd_per_hour:
+            yield f"costs ${self.usd_per_hour} per hour, more than ${query.max_usd_per_hour}"
+
+
+class Offers(tuple[Offer, ...]):
+    """Offers with verbs. Order is the provider's until ranked by the orchestrator."""
+
+    def fitting(self, query: OfferQuery) -> Offers:
+        return Offers(offer for offer in self if offer.unfit(query) is None)
+
+    def cheapest(self) -> Offer | None:
+        return min(self, key=lambda offer: (offer.usd_per_hour, offer.offer_id), default=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchRequest:
+    """A machine to be made. `name` is unique and already committed to the store; the cloud gets it as tag or label."""
+
+    name: str
+    owner: str
+    run_id: str
+    attempt: int
+    deadline: datetime  # the machine ends itself then, whatever happened to everybody else
+    disk_gb: float
+    image: str | None = None
+    public_key: str = ""  # OpenSSH form, of this run's own key pair
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+class InstanceStatus(StrEnum):
+    PENDING = "pending"  # accepted, nothing there yet
+    BOOTING = "booting"
+    RUNNING = "running"
+    STOPPED = "stopped"  # exists, may still bill
+    TERMINATING = "terminating"
+    FAILED = "failed"  # the cloud says that it will not come up
+    PREEMPTED = "preempted"  # taken away by the cloud; may still bill for storage
+    UNKNOWN = "unknown"  # a word we do not know: see `detail`
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalAccess:
+    """Run commands as child processes on this machine. `directory` is the machine's own; `env` marks what is its."""
+
+    directory: str
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SshAccess:
+    """Run commands over SSH. Only `host_keys` are accepted; when empty, the first key seen is pinned for this instance."""
+
+    host: str
+    port: int
+    user: str
+    directory: str
+    key_path: str | None = None  # None: the run's own key
+    host_keys: tuple[str, ...] = ()  # "ssh-ed25519 AAAA..."
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+Access = LocalAccess | SshAccess
+
+
+@dataclass(frozen=True, kw_only=True)
+class Instance:
+    """A machine as the cloud describes it now."""
+
+    id: str
+    name: str
+    provider: str
+    owner: str
+    run_id: str
+    attempt: int
+    status: InstanceStatus
+    detail: str = ""  # the cloud's own words
+    progress: str = ""  # changes whenever a boot makes progress
+    access: Access | None = None  # None until it can be reached
+    region: str = ""
+    host_id: str = ""
+    created_at: datetime
+    deadline: datetime | None = None
+    usd_per_hour: Decimal | None = None  # as the cloud says it bills; None where it does not say
+    meters: tuple[Meter, ...] = ()  # the rates frozen at rent time
+
+
+@dataclass(frozen=True, kw_only=True)
+class Charge:
+    """What the cloud says that it billed for one meter over one interval."""
+
+    meter: str
+    quantity: Decimal
+    unit: str
+    usd_per_unit: Decimal
+    usd: Decimal
+    start: datetime
+    end: datetime
+    source: str
+    final: bool  # False: the cloud may still change it
+
+
+class Provider(Protocol):
+    """One cloud. Every call returns or raises within its own deadline; none waits for a machine."""
+
+    name: str
+    traits: Traits
+
+    def offers(self, query: OfferQuery) -> Offers:
+        """What could be rented now and fits, priced. Raises Unreachable, AuthFailed, Throttled, Rejected."""
+        ...
+
+    def create(self, offer: Offer, request: LaunchRequest) -> Instance:
+        """Ask for a machine; returns when the cloud has accepted, never waits for a boot.
+
+        The same name twice yields the same machine or raises; never two. Anything but a clean yes or a clean no
+        is Ambiguous. Raises NoCapacity, OfferGone, QuotaExceeded, AuthFailed, NoFunds, Throttled, Ambiguous,
+        Unreachable (nothing was sent), Rejected.
+        """
+        ...
+
+    def get(self, instance_id: str) -> Instance:
+        """The machine as it is now. Raises NotFound when the cloud says it is gone; an unknown state is a value."""
+        ...
+
+    def list(self, owner: str) -> Sequence[Instance]:
+        """Everything of this owner in every region, half-made machines too."""
+        ...
+
+    def terminate(self, instance_id: str) -> None:
+        """Ask for the end of it; idempotent, returns when asked. It is gone when `get` raises NotFound, not before."""
+        ...
+
+    def charges(self, instance: Instance, since: datetime) -> Sequence[Charge]:
+        """What the cloud says it billed for this machine, also when it is gone; empty where the cloud does not say."""
+        ...
+
+
+def _too_little(what: str, has: float | None, wanted: float | None, unit: str) -> Iterable[str]:
+    if wanted is not None and has is not None and has < wanted:
+        yield f"has {has:g} {unit}".rstrip() + f" {what}, {wanted:g} {unit}".rstrip() + " wanted"
+    if wanted is not None and has is None:
+        yield f"does not say its {what}, at least {wanted:g} {unit}".rstrip() + " wanted"
