@@ -1,0 +1,132 @@
+"""The controller as a process: one in the background for a person, one in the foreground for a server.
+
+On SQLite a file lock makes it one per home; PostgreSQL takes as many as one likes. Light to import: `submit` uses it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from orchestrator.home import Home
+
+IDLE_SECONDS = 5.0
+
+log = logging.getLogger("gpujob.controller")
+
+
+def ensure_running(home: Home, env: Mapping[str, str]) -> None:
+    """Start a controller in the background when none holds this home's lock. Returns at once.
+
+    Called after the run is in the store: a controller that is just ending looks once more after it let go of the lock.
+    """
+    if is_running(home):
+        return
+    with home.controller_log.open("ab") as output:
+        subprocess.Popen(
+            [sys.executable, "-m", "orchestrator.background"],
+            env={**os.environ, **env, "GPUJOB_HOME": str(home.root)},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            cwd="/",
+        )
+
+
+def is_running(home: Home) -> bool:
+    """Whether a controller holds this home's lock."""
+    with _lock(home, fcntl.LOCK_SH) as free:
+        return not free
+
+
+def serve(home: Home, env: Mapping[str, str], *, until_idle: bool) -> int:
+    """Be the controller. Returns 0 at its end, 1 when another one holds this home's lock."""
+    stop = threading.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: stop.set())
+    sole = home.database_url(env).startswith("sqlite")
+    while True:
+        with _patient_lock(home, stop) as free:
+            if not free and sole:
+                return 1
+            _serve_here(home, env, stop, until_idle=until_idle, sole=sole)
+        if stop.is_set() or not _has_more(home, env):
+            return 0
+
+
+def _serve_here(home: Home, env: Mapping[str, str], stop: threading.Event, *, until_idle: bool, sole: bool) -> None:
+    from orchestrator.controller import Controller
+    from orchestrator.store.store import Store
+    from orchestrator.world import World, steady_clock
+
+    name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+    store = Store.open(home.database_url(env))
+    world = World(store=store, home=home, env=env, clock=steady_clock())
+    try:
+        store.register_controller(name, socket.gethostname(), os.getpid())
+        if sole:
+            store.break_leases()
+        log.info("controller %s serves %s", name, home.root)
+        Controller(world, name).serve(stop, idle_seconds=IDLE_SECONDS if until_idle else None)
+        store.forget_controller(name)
+    finally:
+        world.close()
+        store.close()
+
+
+def _has_more(home: Home, env: Mapping[str, str]) -> bool:
+    """A run submitted while we were ending, by somebody who still saw us alive."""
+    from orchestrator.store.store import Store
+
+    store = Store.open(home.database_url(env))
+    try:
+        return store.next_due() is not None
+    finally:
+        store.close()
+
+
+@contextmanager
+def _patient_lock(home: Home, stop: threading.Event) -> Iterator[bool]:
+    """The exclusive lock; those who only look hold it for a moment, so one look is not enough to give up."""
+    for _ in range(20):
+        with _lock(home, fcntl.LOCK_EX) as free:
+            if free:
+                yield True
+                return
+        stop.wait(0.05)
+    yield False
+
+
+@contextmanager
+def _lock(home: Home, kind: int) -> Iterator[bool]:
+    """True when the lock was free; it is held until the end of the block, or of the process."""
+    home.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(home.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    return serve(Home.find(), os.environ, until_idle=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

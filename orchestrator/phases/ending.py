@@ -1,0 +1,247 @@
+"""From a job that is over to nothing left and everything accounted for: collect, teardown, settle.
+
+A machine is gone when its cloud says "not found", and not before. A run whose cloud cannot be asked stays in teardown,
+marked as possibly still billing, and is tried again until it is known.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from jobs import artifacts
+from jobs.machine import AgentError
+from jobs.streams import AttemptFiles
+from jobs.transport.base import TransportError
+from orchestrator import ledger, secrets
+from orchestrator.phases.running import pull_checkpoint, read_metrics
+from orchestrator.phases.visit import Next, Visit
+from orchestrator.records import AttemptOutcome, Json, Outcome, Phase
+from orchestrator.reports.html import write_report
+from providers.base import Instance, InstanceStatus
+from providers.errors import NotFound, ProviderError
+
+COLLECT_LIMIT = timedelta(minutes=10)  # without any progress
+LISTING_LAG = timedelta(seconds=60)
+TERMINATE_AGAIN = timedelta(seconds=20)
+BILLING_DOUBT = timedelta(minutes=5)  # after that a run says that it may still be billing
+
+_MACHINE_IS_GONE = (AttemptOutcome.HOST_LOST, AttemptOutcome.PREEMPTED)
+_TRY_AGAIN = (
+    AttemptOutcome.PREEMPTED,
+    AttemptOutcome.HOST_LOST,
+    AttemptOutcome.BAD_HOST,
+    AttemptOutcome.NEVER_BOOTED,
+)
+_EXHAUSTED = {
+    AttemptOutcome.PREEMPTED: Outcome.LOST,
+    AttemptOutcome.HOST_LOST: Outcome.LOST,
+    AttemptOutcome.BAD_HOST: Outcome.NO_CAPACITY,
+    AttemptOutcome.NEVER_BOOTED: Outcome.NO_CAPACITY,
+}
+
+
+def collect(visit: Visit) -> Next:
+    """The rest of the streams, the artifacts, the last checkpoint; also of a job that failed."""
+    try:
+        _drain(visit)
+        _pull_artifacts(visit)
+        if visit.spec.checkpoint is not None and visit.current.outcome is not AttemptOutcome.SUCCEEDED:
+            pull_checkpoint(visit, visit.spec.checkpoint.path, visit.folder.checkpoints)
+    except (TransportError, AgentError) as error:
+        return _collect_again(visit, error)
+    return Next(Phase.TEARDOWN)
+
+
+def teardown(visit: Visit) -> Next:
+    """End the machine and look until its cloud says that it is not there."""
+    attempt = visit.current
+    visit.world.forget_machine(attempt.machine)
+    if attempt.gone_at is not None:
+        return Next(Phase.SETTLE)
+    try:
+        if attempt.instance_id is None and not _find_by_name(visit):
+            return _never_made(visit)
+        _terminate_once_in_a_while(visit)
+        visit.instance()
+    except NotFound:
+        return _gone(visit)
+    except ProviderError as error:
+        return _still_there(visit, f"{attempt.provider}: {error}")
+    return _still_there(visit, "its cloud still shows it")
+
+
+def settle(visit: Visit) -> Next:
+    """Close the attempt's account; then the run goes into its next attempt, or is over."""
+    if visit.attempt is not None and visit.attempt.billing_from is not None:
+        _settle_attempt(visit)
+    if (verdict := _verdict(visit)) is None:
+        visit.note("retry", f"trying again: attempt {visit.current.number + 1} of {visit.spec.retry.attempts}")
+        return Next(Phase.QUOTE)
+    return _finish(visit, verdict)
+
+
+def _drain(visit: Visit) -> None:
+    """What the watch has not seen: a job may be collected whose end nobody watched."""
+    files = AttemptFiles(visit.attempt_folder.root)
+    while True:
+        offsets = files.offsets()
+        look = visit.machine().visit(offsets)
+        files.append(offsets, look.new, final=look.drained)
+        if look.drained:
+            break
+    read_metrics(visit, final=True)
+
+
+def _pull_artifacts(visit: Visit) -> None:
+    run, spec, folder = visit.run, visit.spec, visit.folder
+    if not spec.artifacts:
+        run.artifacts_complete = True
+        return
+    pulled = artifacts.pull(visit.machine(), spec.artifacts, folder.artifacts, folder.manifest, final=True)
+    run.artifacts_complete = pulled.complete
+    visit.note("artifacts", f"{len(pulled.files)} artifacts, {pulled.bytes} bytes", complete=pulled.complete)
+    for pattern in pulled.unmatched:
+        visit.note("warning", f"artifacts: nothing matches {pattern}")
+    for path, why in pulled.missing:
+        visit.note("warning", f"artifact {path} is missing: {why}")
+
+
+def _collect_again(visit: Visit, error: Exception) -> Next:
+    visit.world.forget_machine(visit.current.machine)
+    if visit.waited > COLLECT_LIMIT or visit.current.outcome in _MACHINE_IS_GONE or _is_gone(visit):
+        visit.run.artifacts_complete = not visit.spec.artifacts
+        visit.note("warning", f"artifacts could not be collected: {error}")
+        return Next(Phase.TEARDOWN)
+    if visit.since("collecting") == timedelta(0):
+        visit.note("warning", f"collecting failed, trying again: {error}")
+    return visit.stay(2.0)
+
+
+def _is_gone(visit: Visit) -> bool:
+    try:
+        visit.instance()
+    except NotFound:
+        return True
+    except ProviderError:
+        return False
+    return False
+
+
+def _find_by_name(visit: Visit) -> bool:
+    """A create that never got a clear answer may have made a machine all the same."""
+    machines = visit.provider.list(visit.run.owner)
+    found = next((machine for machine in machines if machine.name == visit.current.machine), None)
+    if found is None:
+        return False
+    visit.current.instance_id = found.id
+    visit.current.billing_from = visit.current.billing_from or found.created_at
+    visit.current.meters = visit.current.meters or ledger.meters_to_json(found.meters)
+    visit.note("machine", f"found {found.name} ({found.id})")
+    return True
+
+
+def _never_made(visit: Visit) -> Next:
+    """The name is not in the list; a list may lag, so it is believed only after a while."""
+    if visit.since("not in the list at the end") < LISTING_LAG and not visit.provider.traits.owned:
+        return visit.stay(5.0)
+    visit.run.possibly_billing = False
+    visit.note("machine", f"no machine named {visit.current.machine} exists")
+    return Next(Phase.SETTLE)
+
+
+def _terminate_once_in_a_while(visit: Visit) -> None:
+    attempt = visit.current
+    assert attempt.instance_id is not None
+    if attempt.terminate_asked_at is not None and visit.since("terminate asked") < TERMINATE_AGAIN:
+        return
+    visit.clear("terminate asked")
+    attempt.terminate_asked_at = attempt.terminate_asked_at or visit.now
+    visit.provider.terminate(attempt.instance_id)
+    visit.since("terminate asked")
+
+
+def _gone(visit: Visit) -> Next:
+    visit.current.gone_at = visit.now
+    visit.run.possibly_billing = False
+    visit.note("machine", f"{visit.current.machine} is gone: {visit.current.provider} says not found")
+    return Next(Phase.SETTLE)
+
+
+def _still_there(visit: Visit, why: str) -> Next:
+    if visit.waited > BILLING_DOUBT and not visit.run.possibly_billing:
+        visit.run.possibly_billing = True
+        visit.note(
+            "warning",
+            f"POSSIBLY STILL BILLING: {visit.current.provider} machine {visit.current.machine} "
+            f"({visit.current.instance_id}) at ${visit.current.usd_per_hour} per hour: {why}",
+        )
+    return visit.stay(min(60.0, 0.05 + visit.waited.total_seconds() / 4))
+
+
+def _settle_attempt(visit: Visit) -> None:
+    """Book the rest of the estimate, then the difference to the cloud's own figure where there is one."""
+    attempt = visit.current
+    booked = visit.world.store.charges(run_id=visit.run.id)
+    previous = [row for row in booked if row.attempt == attempt.number]
+    if ledger.is_settled(previous):
+        return
+    rows = ledger.estimate_rows(attempt, visit.now, previous)
+    try:
+        charges = visit.provider.charges(_as_instance(visit), attempt.created_at)
+    except ProviderError as error:
+        charges = []
+        visit.note("warning", f"{attempt.provider} did not say what it billed: {error}")
+    rows += ledger.settlement_rows(attempt, charges, [*previous, *rows], visit.now)
+    visit.charges += rows
+    visit.run.notes["spent_before"] = str(ledger.total([*booked, *rows]))
+    visit.changed = True
+
+
+def _as_instance(visit: Visit) -> Instance:
+    """The machine as we last knew it: bills are asked for when it is gone."""
+    attempt = visit.current
+    return Instance(
+        id=attempt.instance_id or attempt.machine,
+        name=attempt.machine,
+        provider=attempt.provider,
+        owner=visit.run.owner,
+        run_id=visit.run.id,
+        attempt=attempt.number,
+        status=InstanceStatus.TERMINATING,
+        host_id=attempt.host_id,
+        created_at=attempt.billing_from or attempt.created_at,
+        usd_per_hour=attempt.usd_per_hour,
+    )
+
+
+def _verdict(visit: Visit) -> Json | None:
+    """How the run ended; None when it is to be tried again."""
+    if (given_up := visit.run.notes.get("verdict")) is not None:
+        return dict(given_up)
+    attempt = visit.current
+    outcome = attempt.outcome or AttemptOutcome.ERROR
+    if outcome not in _TRY_AGAIN:
+        return {"outcome": outcome.value, "error": attempt.error}
+    if visit.run.cancel_requested_at is not None:
+        return {"outcome": Outcome.CANCELLED.value, "error": "cancelled"}
+    if attempt.number >= visit.spec.retry.attempts:
+        error = f"{attempt.error} (attempt {attempt.number} of {visit.spec.retry.attempts})"
+        return {"outcome": _EXHAUSTED[outcome].value, "error": error}
+    return None
+
+
+def _finish(visit: Visit, verdict: Json) -> Next:
+    run = visit.run
+    if run.outcome is None:
+        run.outcome = Outcome(verdict["outcome"])
+        run.error = verdict["error"]
+        run.ended_at = visit.now
+        if visit.attempt is not None and visit.attempt.exit is not None:
+            run.exit_code = visit.attempt.exit.get("exit_code")
+        visit.note("outcome", run.outcome.value.replace("_", " "), outcome=run.outcome.value)
+        visit.commit()
+    write_report(visit.world.store, visit.world.home, run.id, now=visit.now)
+    visit.folder.key.unlink(missing_ok=True)
+    secrets.forget(run.id, visit.world.home, visit.world.env)
+    return Next(Phase.DONE)
+

@@ -1,0 +1,52 @@
+"""Is a machine what was sold? Pure: the probe's facts held against the spec and the offer."""
+
+from __future__ import annotations
+
+from jobs.spec import Spec
+from orchestrator.records import Json
+from providers.base import GB, Offer, Traits
+from providers.gpus import canonical
+
+_DISK_SLACK = 0.9  # a file system is smaller than its disk
+_MEMORY_SLACK = 0.9  # the kernel keeps some, and clouds count GB and GiB alike
+
+
+def shortcoming(spec: Spec, offer: Offer, facts: Json, traits: Traits) -> str | None:
+    """What is wrong with the machine, in words; None when nothing is."""
+    return (
+        _python(facts)
+        or _gpus(offer, facts)
+        or _too_small("memory", facts.get("memory_bytes"), spec.resources.memory, _MEMORY_SLACK)
+        or _too_small("free disk", facts.get("disk_free_bytes"), spec.resources.disk, _DISK_SLACK)
+        or _docker(spec, facts, traits)
+    )
+
+
+def _python(facts: Json) -> str | None:
+    version = str(facts.get("python", ""))
+    parts = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    return None if parts >= (3, 8) else f"its python3 is {version or 'missing'}, 3.8 or newer is needed"
+
+
+def _gpus(offer: Offer, facts: Json) -> str | None:
+    if offer.gpu_count == 0:
+        return None
+    found = [str(gpu.get("name", "")) for gpu in facts.get("gpus") or []]
+    if len(found) < offer.gpu_count:
+        return f"{len(found)} GPUs found, {offer.gpu_count} were offered"
+    strangers = [name for name in found if (canonical(name) or name) != offer.gpu]
+    return f"its GPU is {strangers[0]}, {offer.gpu} was offered" if strangers else None
+
+
+def _too_small(what: str, found: object, wanted: int | None, slack: float) -> str | None:
+    if wanted is None or not isinstance(found, (int, float)) or found >= wanted * slack:
+        return None
+    return f"{found / GB:.1f} GB of {what}, {wanted / GB:.1f} GB wanted"
+
+
+def _docker(spec: Spec, facts: Json, traits: Traits) -> str | None:
+    """A rented host must run the image; one's own may run the job as a process instead (designs/0003)."""
+    if spec.image is None or traits.is_container or traits.owned:
+        return None
+    docker = facts.get("docker") or {}
+    return None if docker.get("ok") else f"Docker does not answer there: {docker.get('error')}"

@@ -1,0 +1,80 @@
+"""What the agent is told (job.json of designs/0002) and what its exit record means. Pure: no I/O, no clock."""
+
+from __future__ import annotations
+
+from jobs.spec import Spec
+from orchestrator.records import Attempt, AttemptOutcome, Json, Run
+from providers.base import Traits
+
+GRACE_SECONDS = 30.0
+TELEMETRY_SECONDS = 5.0
+
+
+def job_file(run: Run, attempt: Attempt, spec: Spec, traits: Traits, *, deadline_seconds: float) -> Json:
+    """job.json for this attempt on this machine. Holds names of secrets nowhere, values neither."""
+    return {
+        "version": 1,
+        "run_id": run.id,
+        "attempt": attempt.number,
+        "machine": attempt.machine,
+        "setup": spec.setup,
+        "run": spec.run,
+        "env": dict(spec.env),
+        "container": _container(attempt, spec, traits),
+        "gpus": int(attempt.offer["gpu_count"]),
+        "deadline_seconds": deadline_seconds,
+        "max_duration_seconds": spec.limits.max_duration.total_seconds(),
+        "grace_seconds": GRACE_SECONDS,
+        "telemetry_seconds": TELEMETRY_SECONDS,
+        "self_destruct": [],
+    }
+
+
+def verdict(exit_record: Json, *, stop_reason: str | None, retry_failure: bool) -> tuple[AttemptOutcome, str | None]:
+    """How the attempt ended, by the agent's exit record, and the error in words."""
+    reason, code = str(exit_record.get("reason")), exit_record.get("exit_code")
+    detail = str(exit_record.get("detail") or "")
+    if reason == "exited" and code == 0:
+        return AttemptOutcome.SUCCEEDED, None
+    if reason in ("stopped", "deadline") and stop_reason == "cancelled":
+        return AttemptOutcome.CANCELLED, "cancelled"
+    if reason == "stopped" and stop_reason == "budget":
+        return AttemptOutcome.STOPPED_BY_BUDGET, "limits.max_cost would have been passed"
+    if reason == "max_duration":
+        return AttemptOutcome.TIMED_OUT, "limits.max_duration was reached"
+    if reason == "deadline":
+        return AttemptOutcome.TIMED_OUT, "the machine's own deadline was reached"
+    if reason == "agent":
+        return AttemptOutcome.HOST_LOST, detail or "the agent on the machine was killed"
+    text = _failure(reason, exit_record, detail)
+    return (AttemptOutcome.HOST_LOST if retry_failure else AttemptOutcome.FAILED), text
+
+
+def _failure(reason: str, exit_record: Json, detail: str) -> str:
+    code, signal = exit_record.get("exit_code"), exit_record.get("signal")
+    how = f"killed by signal {signal}" if signal else f"exit code {code}"
+    words = {
+        "exited": f"the job ended with {how}",
+        "setup": f"setup ended with {how}",
+        "image": "no container could be made from the image",
+        "oom": "the job was killed because memory ran out",
+        "stopped": "the job was stopped",
+    }.get(reason, "the agent could not run the job")
+    return f"{words}: {detail}" if detail else words
+
+
+def _container(attempt: Attempt, spec: Spec, traits: Traits) -> Json | None:
+    if spec.image is None or traits.is_container:
+        return None
+    docker = (attempt.facts or {}).get("docker") or {}
+    if traits.owned and not docker.get("ok"):
+        return None
+    return {
+        "image": spec.image,
+        "name": attempt.machine,
+        "labels": {"gpujob.machine": attempt.machine},
+        "gpus": int(attempt.offer["gpu_count"]),
+        "memory_bytes": None,
+        "fallback": traits.owned,
+        "args": [],
+    }

@@ -1,0 +1,311 @@
+"""From a machine that is right to a job that is over: ship, start, watch.
+
+`watch` is a short visit: new bytes of every stream, the state, the exit record; then the run waits again without a
+thread or a lock. Whatever the machine says goes through the files of the attempt, where its size is the offset.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from jobs import artifacts, checkpoints
+from jobs.machine import AgentError
+from jobs.machine import Visit as Look
+from jobs.metrics import MetricsFile
+from jobs.streams import AttemptFiles
+from jobs.transport.base import AccessRefused, TransportError
+from orchestrator import ledger, secrets
+from orchestrator.phases.jobfile import GRACE_SECONDS, job_file, verdict
+from orchestrator.phases.visit import Next, Visit
+from orchestrator.records import AttemptOutcome, Json, Outcome, Phase
+from providers.base import InstanceStatus
+from providers.errors import NotFound, ProviderError
+
+UNREACHABLE_LIMIT = timedelta(minutes=10)  # a machine that exists but cannot be spoken to for so long is lost
+SILENCE_LIMIT = timedelta(seconds=30)  # an agent whose beat stands still for so long is asked whether it lives
+STOP_LIMIT = timedelta(seconds=GRACE_SECONDS + 60)
+PULL_EVERY = timedelta(seconds=60)
+ESTIMATE_EVERY = timedelta(hours=1)
+
+
+def ship(visit: Visit) -> Next:
+    """The files of the submission, and the newest whole checkpoint of an earlier attempt."""
+    if _cancelled_before_start(visit):
+        return Next(Phase.TEARDOWN)
+    try:
+        visit.machine().unpack(visit.folder.bundle, str(visit.run.notes["bundle_digest"]))
+        _restore_checkpoint(visit)
+    except AccessRefused as error:
+        return _lost(visit, str(error))
+    except (TransportError, AgentError) as error:
+        return _try_again(visit, "shipping", error)
+    visit.clear("shipping")
+    return Next(Phase.START)
+
+
+def start(visit: Visit) -> Next:
+    """Start the agent, once; from here the job goes on without anybody watching."""
+    if _cancelled_before_start(visit):
+        return Next(Phase.TEARDOWN)
+    attempt, world = visit.current, visit.world
+    try:
+        values = secrets.resolve(visit.run.id, visit.spec.secrets, world.home, world.env)
+    except (secrets.SecretMissing, secrets.SecretsFileOpen) as error:
+        visit.close_attempt(AttemptOutcome.FAILED, str(error))
+        return Next(Phase.TEARDOWN)
+    seconds = ledger.deadline_seconds(visit.spec.limits, attempt.usd_per_hour, visit.spent_before)
+    job = job_file(visit.run, attempt, visit.spec, visit.provider.traits, deadline_seconds=seconds)
+    try:
+        visit.machine().start(job, values)
+    except (TransportError, AgentError) as error:
+        return _try_again(visit, "starting", error)
+    visit.clear("starting")
+    visit.note("agent", "the agent is started")
+    return Next(Phase.WATCH)
+
+
+def watch(visit: Visit) -> Next:
+    """One look at the machine."""
+    files = AttemptFiles(visit.attempt_folder.root)
+    offsets = files.offsets()
+    try:
+        look = visit.machine().visit(offsets)
+    except (TransportError, AgentError) as error:
+        return _not_answering(visit, error)
+    visit.clear("not answering")
+    is_last = look.exit is not None and look.drained
+    files.append(offsets, look.new, secrets=_values_to_hide(visit), final=is_last)
+    if any(look.new.values()) or is_last:
+        read_metrics(visit, final=is_last)
+    _note_state(visit, look)
+    if not look.drained:
+        return visit.stay(0.0)
+    if is_last:
+        return _job_is_over(visit, look.exit or {})
+    if _is_silent(visit, look):
+        return _agent_is_silent(visit)
+    return _while_it_runs(visit)
+
+
+def read_metrics(visit: Visit, *, final: bool) -> None:
+    """Bring the run's metrics up to what the attempt's files hold."""
+    folder = visit.attempt_folder
+    MetricsFile(visit.folder.metrics).advance(
+        visit.current.number,
+        folder.log,
+        folder.metrics,
+        visit.spec.metrics.patterns,
+        final=final,
+        now=visit.now.timestamp(),
+    )
+
+
+def _cancelled_before_start(visit: Visit) -> bool:
+    if visit.run.cancel_requested_at is None:
+        return False
+    visit.close_attempt(AttemptOutcome.CANCELLED)
+    return True
+
+
+def _restore_checkpoint(visit: Visit) -> None:
+    if visit.spec.checkpoint is None:
+        return
+    snapshot = checkpoints.newest(visit.folder.checkpoints)
+    if snapshot is None:
+        return
+    target = visit.folder.checkpoints / f"restore-{visit.current.number}.tar.gz"
+    digest = checkpoints.bundle(snapshot, target)
+    try:
+        visit.machine().unpack(target, digest, folder=visit.spec.checkpoint.path)
+    finally:
+        target.unlink(missing_ok=True)
+    visit.note("agent", f"restored checkpoint {snapshot.name}", snapshot=snapshot.name)
+
+
+def _try_again(visit: Visit, what: str, error: Exception) -> Next:
+    """A step that needs the machine did not come through; the machine may be gone, or merely out of reach."""
+    visit.world.forget_machine(visit.current.machine)
+    if (gone := _fate(visit)) is not None:
+        visit.close_attempt(gone, str(error))
+        return Next(Phase.TEARDOWN)
+    if visit.since(what) > UNREACHABLE_LIMIT:
+        return _lost(visit, f"{what} failed for {UNREACHABLE_LIMIT}: {error}")
+    if visit.since(what) == timedelta(0):
+        visit.note("warning", f"{what} failed, trying again: {error}")
+    return visit.stay(2.0)
+
+
+def _lost(visit: Visit, reason: str) -> Next:
+    visit.close_attempt(AttemptOutcome.HOST_LOST, reason)
+    return Next(Phase.TEARDOWN)
+
+
+def _fate(visit: Visit) -> AttemptOutcome | None:
+    """What became of the machine, by its cloud's word; None when it exists or nothing is known."""
+    try:
+        status = visit.instance().status
+    except NotFound:
+        return AttemptOutcome.HOST_LOST
+    except ProviderError:
+        return None
+    if status is InstanceStatus.PREEMPTED:
+        return AttemptOutcome.PREEMPTED
+    return AttemptOutcome.HOST_LOST if status in (InstanceStatus.STOPPED, InstanceStatus.FAILED) else None
+
+
+def _not_answering(visit: Visit, error: Exception) -> Next:
+    visit.world.forget_machine(visit.current.machine)
+    silent_for = visit.since("not answering")
+    if silent_for == timedelta(0):
+        visit.note("warning", f"the machine does not answer: {error}")
+    if (gone := _fate(visit)) is not None:
+        visit.close_attempt(gone, f"the machine is gone: {error}")
+        return Next(Phase.COLLECT)
+    if silent_for > UNREACHABLE_LIMIT:
+        visit.close_attempt(AttemptOutcome.HOST_LOST, f"the machine did not answer for {UNREACHABLE_LIMIT}: {error}")
+        return Next(Phase.COLLECT)
+    return visit.stay(min(15.0, 1.0 + silent_for.total_seconds() / 4))
+
+
+def _values_to_hide(visit: Visit) -> Collection[str]:
+    if not visit.spec.secrets:
+        return ()
+    try:
+        world = visit.world
+        return secrets.resolve(visit.run.id, visit.spec.secrets, world.home, world.env).values()
+    except (secrets.SecretMissing, secrets.SecretsFileOpen):
+        return ()
+
+
+def _note_state(visit: Visit, look: Look) -> None:
+    """Tell when the agent goes from one state to the next; a job that is over at once was still started."""
+    state = look.state or {}
+    phase = str(state.get("phase", ""))
+    if phase and phase != visit.current.notes.get("agent"):
+        visit.remember(agent=phase, runs_in=state.get("runs_in"), image_digest=state.get("image_digest"))
+        visit.note("agent", phase, **{name: state.get(name) for name in ("runs_in", "detail", "image_digest")})
+        if state.get("runs_in") == "process" and visit.spec.image is not None and not visit.current.notes.get("told"):
+            visit.remember(told=True)
+            visit.note("warning", f"{visit.spec.image} could not be used here: the job runs as a process instead")
+    if visit.current.started_at is None and (phase == "running" or look.exit is not None):
+        visit.current.started_at = visit.now
+        visit.run.started_at = visit.run.started_at or visit.now
+        visit.changed = True
+
+
+def _job_is_over(visit: Visit, exit_record: Json) -> Next:
+    attempt = visit.current
+    attempt.exit = exit_record
+    attempt.exited_at = visit.now
+    outcome, error = verdict(
+        exit_record,
+        stop_reason=attempt.notes.get("stop"),
+        retry_failure=visit.spec.retry.on_failure and attempt.number < visit.spec.retry.attempts,
+    )
+    if outcome in (AttemptOutcome.FAILED, AttemptOutcome.HOST_LOST) and _fate(visit) is AttemptOutcome.PREEMPTED:
+        outcome = AttemptOutcome.PREEMPTED
+    visit.note("agent", f"the job is over: {exit_record.get('reason')} {exit_record.get('exit_code')}", exit=exit_record)
+    visit.close_attempt(outcome, error)
+    return Next(Phase.COLLECT)
+
+
+def _is_silent(visit: Visit, look: Look) -> bool:
+    beat = (look.state or {}).get("beat")
+    return visit.world.pulse(visit.current.machine, beat) > SILENCE_LIMIT
+
+
+def _agent_is_silent(visit: Visit) -> Next:
+    """The beat stands still: a stopped clock, or an agent that was killed with its twin."""
+    try:
+        if visit.machine().alive():
+            return visit.stay(5.0)
+        if visit.machine().visit({}, limit=1).exit is not None:
+            return visit.stay(0.0)
+    except (TransportError, AgentError) as error:
+        return _not_answering(visit, error)
+    visit.close_attempt(AttemptOutcome.HOST_LOST, "the agent on the machine was killed")
+    return Next(Phase.COLLECT)
+
+
+def _while_it_runs(visit: Visit) -> Next:
+    if (stopping := _stop_if_asked(visit)) is not None:
+        return stopping
+    _estimate(visit)
+    _pull_meanwhile(visit)
+    quick = 0.1 + visit.waited.total_seconds() / 20
+    return visit.stay(min(visit.provider.traits.watch_seconds, quick))
+
+
+def _stop_if_asked(visit: Visit) -> Next | None:
+    """Cancelled, or about to pass its budget: the job gets TERM and its grace; then it is over in the usual way."""
+    if visit.current.notes.get("stop") is None:
+        reason = _reason_to_stop(visit)
+        if reason is None:
+            return None
+        try:
+            visit.machine().stop(reason, GRACE_SECONDS)
+        except (TransportError, AgentError) as error:
+            return _not_answering(visit, error)
+        visit.remember(stop=reason)
+        visit.note("cancel" if reason == "cancelled" else "budget", f"the job is asked to stop: {reason}")
+    if visit.since("stop asked") > STOP_LIMIT:
+        outcome = Outcome.CANCELLED if visit.current.notes["stop"] == "cancelled" else Outcome.STOPPED_BY_BUDGET
+        visit.close_attempt(AttemptOutcome(outcome.value), "the job did not stop in time; its machine is ended")
+        return Next(Phase.COLLECT)
+    return visit.stay(0.2)
+
+
+def _reason_to_stop(visit: Visit) -> str | None:
+    if visit.run.cancel_requested_at is not None:
+        return "cancelled"
+    return "budget" if _would_pass_budget(visit) else None
+
+
+def _would_pass_budget(visit: Visit) -> bool:
+    """Whether the cost after the next poll, the grace and the teardown would be above max_cost."""
+    attempt = visit.current
+    if not attempt.meters:
+        return False
+    horizon = visit.provider.traits.watch_seconds + GRACE_SECONDS
+    return ledger.projected(visit.spent_before, [attempt], visit.now, horizon) > visit.spec.limits.max_cost
+
+
+def _estimate(visit: Visit) -> None:
+    """Book what has accrued, now and then, so that `cost` by day is right while a long job runs."""
+    last = visit.current.notes.get("estimated_at")
+    since = datetime.fromisoformat(last) if last else visit.current.billing_from
+    if since is None or visit.now - since < ESTIMATE_EVERY or not visit.current.meters:
+        return
+    previous = visit.world.store.charges(run_id=visit.run.id)
+    visit.charges += ledger.estimate_rows(visit.current, visit.now, previous)
+    visit.remember(estimated_at=visit.now.isoformat())
+
+
+def _pull_meanwhile(visit: Visit) -> None:
+    """Artifacts and checkpoints come over while the job runs: what is here cannot be lost with the machine."""
+    spec, folder = visit.spec, visit.folder
+    try:
+        if spec.artifacts and _is_due(visit, "artifacts", PULL_EVERY):
+            artifacts.pull(visit.machine(), spec.artifacts, folder.artifacts, folder.manifest, final=False)
+        if spec.checkpoint is not None and _is_due(visit, "checkpoint", spec.checkpoint.every):
+            pull_checkpoint(visit, spec.checkpoint.path, folder.checkpoints)
+    except (TransportError, AgentError) as error:
+        visit.note("warning", f"could not copy from the machine, trying again later: {error}")
+
+
+def pull_checkpoint(visit: Visit, path: str, folder: Path) -> None:
+    snapshot = checkpoints.pull(visit.machine(), path, folder)
+    if snapshot is not None:
+        visit.note("checkpoint", f"checkpoint {snapshot.path.name} is here", bytes=snapshot.bytes)
+
+
+def _is_due(visit: Visit, what: str, every: timedelta) -> bool:
+    """True once per interval, counted from the start of watching."""
+    last = datetime.fromisoformat(visit.current.notes.get(f"{what}_at") or visit.run.phase_since.isoformat())
+    if visit.now - last < every:
+        return False
+    visit.remember(**{f"{what}_at": visit.now.astimezone(UTC).isoformat()})
+    return True

@@ -1,0 +1,139 @@
+"""One visit of one run by one worker: what a phase function is given, and what it gives back.
+
+Owns no decision: the phases make them. Knows how a visit's notes, events and charges are gathered until they are saved.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from jobs.machine import Machine
+from jobs.spec import Spec
+from orchestrator.home import AttemptFolder, RunFolder
+from orchestrator.records import Attempt, AttemptOutcome, ChargeRow, Event, Json, Phase, Run
+from orchestrator.store.store import Lease
+from orchestrator.world import World, access_from_json
+from providers.base import Instance, Provider
+
+
+@dataclass(frozen=True)
+class Next:
+    """Where a run goes after a visit, and in how many seconds it is looked at again."""
+
+    phase: Phase
+    delay: float = 0.0
+
+
+@dataclass
+class Visit:
+    """The run, its current attempt, and what this visit has to say about them."""
+
+    run: Run
+    attempt: Attempt | None
+    spec: Spec
+    world: World
+    lease: Lease
+    events: list[Event] = field(default_factory=list)
+    charges: list[ChargeRow] = field(default_factory=list)
+    changed: bool = False
+
+    @property
+    def now(self) -> datetime:
+        return self.world.clock()
+
+    @property
+    def folder(self) -> RunFolder:
+        return self.world.home.run(self.run.id)
+
+    @property
+    def current(self) -> Attempt:
+        assert self.attempt is not None, f"run {self.run.id} has no attempt in phase {self.run.phase}"
+        return self.attempt
+
+    @property
+    def attempt_folder(self) -> AttemptFolder:
+        return self.folder.attempt(self.current.number)
+
+    @property
+    def provider(self) -> Provider:
+        return self.world.provider(self.current.provider)
+
+    @property
+    def waited(self) -> timedelta:
+        """How long the run has been in this phase."""
+        return self.now - self.run.phase_since
+
+    @property
+    def spent_before(self) -> Decimal:
+        """What this run's earlier attempts have cost."""
+        return Decimal(str(self.run.notes.get("spent_before", "0")))
+
+    def stay(self, delay: float) -> Next:
+        return Next(self.run.phase, delay)
+
+    def commit(self, *, due_in: float | None = 0.0, release: bool = False) -> None:
+        """Write what there is to say so far, in one transaction. Raises LeaseLost: then nothing was written."""
+        self.lease = self.world.store.save(
+            self.lease,
+            self.run,
+            attempts=[self.attempt] if self.attempt else [],
+            events=self.events,
+            charges=self.charges,
+            due_in=due_in,
+            release=release,
+        )
+        self.events, self.charges, self.changed = [], [], False
+
+    def note(self, kind: str, text: str, **details: object) -> None:
+        """Tell a person and a program what happened."""
+        self.changed = True
+        self.events.append(
+            Event(
+                run_id=self.run.id,
+                attempt=self.run.attempt,
+                at=self.now,
+                phase=self.run.phase,
+                kind=kind,
+                text=text,
+                details=details,
+            )
+        )
+
+    def remember(self, **notes: object) -> None:
+        """Keep something for the attempt's next visit."""
+        self.current.notes.update(notes)
+        self.changed = True
+
+    def since(self, mark: str) -> timedelta:
+        """How long ago this mark was first set; the first call sets it."""
+        marks: Json = self.current.notes.setdefault("since", {})
+        if mark not in marks:
+            marks[mark] = self.now.isoformat()
+            self.changed = True
+        return self.now - datetime.fromisoformat(marks[mark])
+
+    def clear(self, mark: str) -> None:
+        if self.current.notes.get("since", {}).pop(mark, None) is not None:
+            self.changed = True
+
+    def instance(self) -> Instance:
+        """The machine as its cloud describes it now. Raises NotFound and the other ProviderErrors."""
+        assert self.current.instance_id is not None, "only a machine that was accepted has an id"
+        return self.provider.get(self.current.instance_id)
+
+    def machine(self) -> Machine:
+        """The agent on this attempt's machine, over a connection that is kept warm."""
+        access = self.current.notes.get("access")
+        assert access is not None, "a machine is spoken to only after it has booted"
+        return self.world.machine(self.current.machine, access_from_json(access), self.folder)
+
+    def close_attempt(self, outcome: AttemptOutcome, error: str | None = None) -> None:
+        """Say how this attempt ended; the first word counts."""
+        if self.current.outcome is not None:
+            return
+        self.current.outcome = outcome
+        self.current.error = error
+        text = f"attempt {self.current.number} {outcome.value.replace('_', ' ')}"
+        self.note("attempt", f"{text}: {error}" if error else text, outcome=outcome.value)

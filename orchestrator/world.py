@@ -1,0 +1,137 @@
+"""What a phase may touch: the store, this computer's folders, the clock, the providers and the machines.
+
+Opens each provider and each connection once and keeps them warm. Decides nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from jobs.machine import Machine
+from jobs.transport.base import Transport
+from orchestrator.home import Home, RunFolder
+from orchestrator.records import Json
+from orchestrator.store.store import Store
+from providers import names, open_provider
+from providers.base import Access, LocalAccess, Now, Offer, Provider, Settings, SshAccess
+
+Connect = Callable[[str, Access, RunFolder], Machine]
+
+
+def steady_clock() -> Now:
+    """UTC that no later step of the computer's clock can move: its time at this call plus what has really passed."""
+    started, origin = datetime.now(UTC), time.monotonic()
+    return lambda: started + timedelta(seconds=time.monotonic() - origin)
+
+
+def connect(instance_name: str, access: Access, folder: RunFolder) -> Machine:
+    """The agent on a machine, by whichever way leads there. Connects when first used."""
+    return Machine(_transport(instance_name, access, folder), access.directory)
+
+
+def _transport(instance_name: str, access: Access, folder: RunFolder) -> Transport:
+    if isinstance(access, LocalAccess):
+        from jobs.transport.local import LocalTransport
+
+        return LocalTransport(access.env)
+    from jobs.transport.ssh import SshTransport
+
+    return SshTransport(
+        access.host,
+        access.port,
+        access.user,
+        access.key_path or str(folder.key),
+        host_keys=access.host_keys,
+        known_hosts=folder.known_hosts,
+        instance=instance_name,
+        env=access.env,
+    )
+
+
+@dataclass
+class World:
+    """Everything outside the run's own row. Safe to share between worker threads; a run has one worker at a time."""
+
+    store: Store
+    home: Home
+    env: Mapping[str, str]
+    clock: Now
+    connect: Connect = connect
+    _providers: dict[str, Provider] = field(default_factory=dict)
+    _machines: dict[str, Machine] = field(default_factory=dict)
+    _pulses: dict[str, tuple[object, float]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def provider(self, name: str) -> Provider:
+        with self._lock:
+            if name not in self._providers:
+                settings = Settings(home=self.home.root, env=self.env, now=self.clock)
+                self._providers[name] = open_provider(name, settings)
+            return self._providers[name]
+
+    def use(self, *providers: Provider) -> World:
+        """Put these in place of the registered ones of their names."""
+        self._providers.update({provider.name: provider for provider in providers})
+        return self
+
+    def provider_names(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys([*names(), *self._providers]))
+
+    def machine(self, name: str, access: Access, folder: RunFolder) -> Machine:
+        with self._lock:
+            if name not in self._machines:
+                self._machines[name] = self.connect(name, access, folder)
+            return self._machines[name]
+
+    def forget_machine(self, name: str) -> None:
+        with self._lock:
+            machine = self._machines.pop(name, None)
+            self._pulses.pop(name, None)
+        if machine is not None:
+            machine.close()
+
+    def pulse(self, name: str, beat: object) -> timedelta:
+        """For how long, by this computer's own clock, an agent's beat has stood still."""
+        now = self.clock().timestamp()
+        seen, at = self._pulses.get(name, (None, now))
+        if beat != seen:
+            at = now
+        self._pulses[name] = (beat, at)
+        return timedelta(seconds=now - at)
+
+    def close(self) -> None:
+        for name in list(self._machines):
+            self.forget_machine(name)
+
+
+def access_to_json(access: Access) -> Json:
+    kind = "local" if isinstance(access, LocalAccess) else "ssh"
+    return {"kind": kind, **asdict(access), "env": dict(access.env)}
+
+
+def access_from_json(row: Json) -> Access:
+    fields = {name: value for name, value in row.items() if name != "kind"}
+    if row["kind"] == "local":
+        return LocalAccess(**fields)
+    return SshAccess(**{**fields, "host_keys": tuple(fields["host_keys"])})
+
+
+def offer_to_json(offer: Offer) -> Json:
+    """Decimals as strings, times as ISO 8601."""
+    return {name: _plain(value) for name, value in asdict(offer).items()}
+
+
+def offer_from_json(row: Json) -> Offer:
+    money = {name: Decimal(row[name]) for name in row if name.startswith(("usd_", "disk_usd", "ingress_", "egress_"))}
+    return Offer(**{**row, **money, "fetched_at": datetime.fromisoformat(row["fetched_at"])})
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Decimal):
+        return str(value)
+    return value.isoformat() if isinstance(value, datetime) else value
