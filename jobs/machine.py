@@ -77,10 +77,11 @@ class Machine:
         """Facts about the machine: GPUs, CPUs, memory, disk, Python, Docker. See designs/0002."""
         return self._ask("probe", timeout=timeout)
 
-    def unpack(self, bundle: Path, digest: str, *, timeout: float = 120) -> Json:
-        """Ship a tar file into the job's working directory; doing it twice changes nothing."""
+    def unpack(self, bundle: Path, digest: str, *, folder: str | None = None, timeout: float = 120) -> Json:
+        """Ship a tar file into the job's working directory, or a folder of it; doing it twice changes nothing."""
+        argv = [*self._agent, "unpack", digest, *([folder] if folder else [])]
         with bundle.open("rb") as tar:
-            done = self._transport.send([*self._agent, "unpack", digest], _chunks(tar), timeout=timeout)
+            done = self._transport.send(argv, _chunks(tar), timeout=timeout)
         return _answer(done)
 
     def start(self, job: Json, secrets: Mapping[str, str], *, timeout: float = 60) -> bool:

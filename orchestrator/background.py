@@ -75,7 +75,7 @@ def _serve_here(home: Home, env: Mapping[str, str], stop: threading.Event, *, un
     try:
         store.register_controller(name, socket.gethostname(), os.getpid())
         if sole:
-            store.break_leases()
+            store.void_leases()
         log.info("controller %s serves %s", name, home.root)
         Controller(world, name).serve(stop, idle_seconds=IDLE_SECONDS if until_idle else None)
         store.forget_controller(name)

@@ -23,7 +23,6 @@ log = logging.getLogger("gpujob.controller")
 
 LEASE_SECONDS = 20.0
 POLL_SECONDS = 0.05
-CLOCK_STEP = 2.0  # seconds: a wall clock that moved by more than this against the monotonic one was set
 BUG_LIMIT = 5  # visits in a row that may end in an error of ours before the attempt is ended
 
 
@@ -52,12 +51,10 @@ class Controller:
 
     def serve(self, stop: threading.Event, *, idle_seconds: float | None = None) -> None:
         """Work until `stop` is set, or until there has been nothing left to do for `idle_seconds`."""
-        clock, busy_at = WallClock(), time.monotonic()
+        busy_at = time.monotonic()
         with ThreadPoolExecutor(self.workers, thread_name_prefix="run") as pool:
             threading.Thread(target=self._keep_leases, args=(stop,), daemon=True).start()
             while not stop.is_set():
-                if clock.was_set():
-                    self.world.store.wake_all()
                 if self._round(pool):
                     busy_at = time.monotonic()
                 elif idle_seconds is not None and time.monotonic() - busy_at > idle_seconds and self._nothing_left():
@@ -76,10 +73,12 @@ class Controller:
             return bool(self._held)
 
     def _claim(self, limit: int) -> Sequence[Lease]:
+        """Due runs, less those that a worker of ours still has: its lease ran out under it, and its save will say so."""
         leases = self.world.store.claim(self.id, limit=limit, lease_seconds=self.lease_seconds)
         with self._lock:
-            self._held.update({lease.run.id: lease for lease in leases})
-        return leases
+            fresh = [lease for lease in leases if lease.run.id not in self._held]
+            self._held.update({lease.run.id: lease for lease in fresh})
+        return fresh
 
     def _let_go(self, lease: Lease) -> None:
         with self._lock:
@@ -167,19 +166,6 @@ class Controller:
                 self.world.store.beat_controller(self.id)
             except Exception:
                 log.exception("the leases could not be renewed")
-
-
-class WallClock:
-    """Notices that the computer's clock was set: rows that are due at a wall time would wait for hours."""
-
-    def __init__(self) -> None:
-        self._offset = time.time() - time.monotonic()
-
-    def was_set(self) -> bool:
-        offset = time.time() - time.monotonic()
-        moved = abs(offset - self._offset) > CLOCK_STEP
-        self._offset = offset
-        return moved
 
 
 def _enter(visit: Visit, phase: Phase) -> None:

@@ -47,7 +47,7 @@ def hand_over(run_id: str, names: Iterable[str], home: Home, env: Mapping[str, s
     values = {name: env[name] for name in wanted if name in env}
     if not values:
         return
-    path = _handed_over(run_id, home, env)
+    path = _handed_over(run_id, env)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if path.parent.stat().st_uid != os.getuid():
         raise SecretsFileOpen(f"{path.parent} belongs to somebody else: remove it")
@@ -58,16 +58,16 @@ def hand_over(run_id: str, names: Iterable[str], home: Home, env: Mapping[str, s
 
 def resolve(run_id: str, names: Iterable[str], home: Home, env: Mapping[str, str]) -> dict[str, str]:
     """The values of a run's secrets. Raises SecretMissing."""
-    known = {**_known(home, env), **_read_handed_over(run_id, home, env)}
+    known = {**_known(home, env), **_read_handed_over(run_id, env)}
     values = {name: known.get(name) or _from_keyring(name) for name in names}
     if missing := [name for name, value in values.items() if value is None]:
         raise SecretMissing(missing, home)
     return {name: value for name, value in values.items() if value is not None}
 
 
-def forget(run_id: str, home: Home, env: Mapping[str, str]) -> None:
+def forget(run_id: str, env: Mapping[str, str]) -> None:
     """Remove what was handed over for a run that is over."""
-    _handed_over(run_id, home, env).unlink(missing_ok=True)
+    _handed_over(run_id, env).unlink(missing_ok=True)
 
 
 def _known(home: Home, env: Mapping[str, str]) -> dict[str, str]:
@@ -95,15 +95,15 @@ def _from_keyring(name: str) -> str | None:
     return value
 
 
-def _read_handed_over(run_id: str, home: Home, env: Mapping[str, str]) -> dict[str, str]:
+def _read_handed_over(run_id: str, env: Mapping[str, str]) -> dict[str, str]:
     try:
-        values = json.loads(_handed_over(run_id, home, env).read_text())
+        values = json.loads(_handed_over(run_id, env).read_text())
     except FileNotFoundError:
         return {}
     return {str(name): str(value) for name, value in values.items()}
 
 
-def _handed_over(run_id: str, home: Home, env: Mapping[str, str]) -> Path:
+def _handed_over(run_id: str, env: Mapping[str, str]) -> Path:
     """In memory where the system has such a place; else in a folder of temporary files that only its owner can read."""
     for place in (env.get("XDG_RUNTIME_DIR"), "/dev/shm"):
         if place and os.access(place, os.W_OK):

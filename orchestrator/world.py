@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
 from jobs.machine import Machine
 from jobs.transport.base import Transport
@@ -45,7 +46,7 @@ def _transport(instance_name: str, access: Access, folder: RunFolder) -> Transpo
         access.host,
         access.port,
         access.user,
-        access.key_path or str(folder.key),
+        Path(access.key_path).expanduser() if access.key_path else folder.key,
         host_keys=access.host_keys,
         known_hosts=folder.known_hosts,
         instance=instance_name,

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from jobs.streams import AttemptFiles
+
 from jobs import artifacts
 from jobs.machine import AgentError
-from jobs.streams import AttemptFiles
 from jobs.transport.base import TransportError
 from orchestrator import ledger, secrets
 from orchestrator.phases.running import pull_checkpoint, read_metrics
@@ -242,6 +243,6 @@ def _finish(visit: Visit, verdict: Json) -> Next:
         visit.commit()
     write_report(visit.world.store, visit.world.home, run.id, now=visit.now)
     visit.folder.key.unlink(missing_ok=True)
-    secrets.forget(run.id, visit.world.home, visit.world.env)
+    secrets.forget(run.id, visit.world.env)
     return Next(Phase.DONE)
 

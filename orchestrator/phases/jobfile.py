@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jobs.spec import Spec
+
 from orchestrator.records import Attempt, AttemptOutcome, Json, Run
 from providers.base import Traits
 

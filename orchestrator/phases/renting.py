@@ -1,7 +1,7 @@
 """From a spec to a machine that is what was sold: quote, provision, boot, probe.
 
-Money is at stake here. The machine's name is committed before the cloud hears of it; a create that ended in anything but
-a clean yes or no is followed by a look-up of that name before anything else is rented.
+Money is at stake here. The machine's name is committed before the cloud hears of it; a create that ended in anything
+but a clean yes or no is followed by a look-up of that name before anything else is rented.
 """
 
 from __future__ import annotations
@@ -186,7 +186,8 @@ def _nothing_to_rent(visit: Visit, ranking: Ranking) -> Next:
         *(f"{try_['offer_id']}: {try_['reason']}" for try_ in left),
         *(str(error) for error in asked_in_vain),
     ]
-    elsewhere = ranking.offers or asked_in_vain or [try_ for try_ in left if try_["provider"] not in _refused(visit)]
+    not_refused = any(try_["provider"] not in _refused(visit) for try_ in left)
+    elsewhere = bool(ranking.offers or asked_in_vain) or not_refused
     outcome = Outcome.REFUSED if _refused(visit) and not elsewhere else Outcome.NO_CAPACITY
     return _give_up(visit, outcome, "; ".join(dict.fromkeys(reasons)) or "no offer fits the spec")
 
@@ -285,10 +286,11 @@ def _wait_or_leave(visit: Visit, error: ProviderError) -> Next:
 def _leave_offer(visit: Visit, reason: str) -> Next:
     """This offer is no use: say why, and quote again for the same attempt."""
     attempt = visit.current
+    offer_id = attempt.offer["offer_id"]
     attempt.tries.append(
-        {"offer_id": attempt.offer["offer_id"], "provider": attempt.provider, "machine": attempt.machine, "reason": reason}
+        {"offer_id": offer_id, "provider": attempt.provider, "machine": attempt.machine, "reason": reason}
     )
-    visit.note("offer", f"left {attempt.provider} {attempt.offer['offer_id']}: {reason}")
+    visit.note("offer", f"left {attempt.provider} {offer_id}: {reason}")
     return Next(Phase.QUOTE)
 
 

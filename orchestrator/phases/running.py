@@ -6,16 +6,16 @@ thread or a lock. Whatever the machine says goes through the files of the attemp
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+from jobs.streams import AttemptFiles
 
 from jobs import artifacts, checkpoints
 from jobs.machine import AgentError
 from jobs.machine import Visit as Look
 from jobs.metrics import MetricsFile
-from jobs.streams import AttemptFiles
 from jobs.transport.base import AccessRefused, TransportError
 from orchestrator import ledger, secrets
 from orchestrator.phases.jobfile import GRACE_SECONDS, job_file, verdict
@@ -207,7 +207,7 @@ def _job_is_over(visit: Visit, exit_record: Json) -> Next:
     )
     if outcome in (AttemptOutcome.FAILED, AttemptOutcome.HOST_LOST) and _fate(visit) is AttemptOutcome.PREEMPTED:
         outcome = AttemptOutcome.PREEMPTED
-    visit.note("agent", f"the job is over: {exit_record.get('reason')} {exit_record.get('exit_code')}", exit=exit_record)
+    visit.note("agent", f"the job is over: {error or 'it succeeded'}", exit=exit_record)
     visit.close_attempt(outcome, error)
     return Next(Phase.COLLECT)
 

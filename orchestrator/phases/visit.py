@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from jobs.machine import Machine
 from jobs.spec import Spec
+
+from jobs.machine import Machine
 from orchestrator.home import AttemptFolder, RunFolder
 from orchestrator.records import Attempt, AttemptOutcome, ChargeRow, Event, Json, Phase, Run
 from orchestrator.store.store import Lease
