@@ -73,7 +73,7 @@ class Controller:
             return bool(self._held)
 
     def _claim(self, limit: int) -> Sequence[Lease]:
-        """Due runs, less those that a worker of ours still has: its lease ran out under it, and its save will say so."""
+        """Due runs, less those that a worker of ours still has: their lease ran out, and the save will say so."""
         leases = self.world.store.claim(self.id, limit=limit, lease_seconds=self.lease_seconds)
         with self._lock:
             fresh = [lease for lease in leases if lease.run.id not in self._held]

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from jobs.streams import AttemptFiles
-
 from jobs import artifacts
 from jobs.machine import AgentError
+from jobs.streams import AttemptFiles
 from jobs.transport.base import TransportError
 from orchestrator import ledger, secrets
 from orchestrator.phases.running import pull_checkpoint, read_metrics
@@ -231,6 +230,14 @@ def _verdict(visit: Visit) -> Json | None:
     return None
 
 
+def _report(visit: Visit) -> None:
+    """A picture of the run; one that cannot be drawn is said, and holds nothing up."""
+    try:
+        write_report(visit.world.store, visit.world.home, visit.run.id, now=visit.now)
+    except Exception as error:
+        visit.note("warning", f"the report could not be written: {type(error).__name__}: {error}")
+
+
 def _finish(visit: Visit, verdict: Json) -> Next:
     run = visit.run
     if run.outcome is None:
@@ -241,7 +248,7 @@ def _finish(visit: Visit, verdict: Json) -> Next:
             run.exit_code = visit.attempt.exit.get("exit_code")
         visit.note("outcome", run.outcome.value.replace("_", " "), outcome=run.outcome.value)
         visit.commit()
-    write_report(visit.world.store, visit.world.home, run.id, now=visit.now)
+    _report(visit)
     visit.folder.key.unlink(missing_ok=True)
     secrets.forget(run.id, visit.world.env)
     return Next(Phase.DONE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from jobs.spec import Spec
-
 from orchestrator.records import Json
 from providers.base import GB, Offer, Traits
 from providers.gpus import canonical

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from jobs.spec import Spec
-
 from orchestrator.records import Attempt, AttemptOutcome, Json, Run
 from providers.base import Traits
 

@@ -203,7 +203,7 @@ def _give_up(visit: Visit, outcome: Outcome, error: str | None) -> Next:
 
 def _launch_request(visit: Visit) -> LaunchRequest:
     attempt = visit.current
-    seconds = ledger.deadline_seconds(visit.spec.limits, attempt.usd_per_hour, visit.spent_before)
+    seconds = ledger.deadline_seconds(visit.spec.limits, usd_per_hour=attempt.usd_per_hour, spent=visit.spent())
     public_key = visit.folder.key.with_suffix(".pub")
     return LaunchRequest(
         name=attempt.machine,

@@ -10,12 +10,11 @@ from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from jobs.streams import AttemptFiles
-
 from jobs import artifacts, checkpoints
 from jobs.machine import AgentError
 from jobs.machine import Visit as Look
 from jobs.metrics import MetricsFile
+from jobs.streams import AttemptFiles
 from jobs.transport.base import AccessRefused, TransportError
 from orchestrator import ledger, secrets
 from orchestrator.phases.jobfile import GRACE_SECONDS, job_file, verdict
@@ -56,7 +55,7 @@ def start(visit: Visit) -> Next:
     except (secrets.SecretMissing, secrets.SecretsFileOpen) as error:
         visit.close_attempt(AttemptOutcome.FAILED, str(error))
         return Next(Phase.TEARDOWN)
-    seconds = ledger.deadline_seconds(visit.spec.limits, attempt.usd_per_hour, visit.spent_before)
+    seconds = ledger.deadline_seconds(visit.spec.limits, usd_per_hour=attempt.usd_per_hour, spent=visit.spent())
     job = job_file(visit.run, attempt, visit.spec, visit.provider.traits, deadline_seconds=seconds)
     try:
         visit.machine().start(job, values)
@@ -266,11 +265,10 @@ def _reason_to_stop(visit: Visit) -> str | None:
 
 def _would_pass_budget(visit: Visit) -> bool:
     """Whether the cost after the next poll, the grace and the teardown would be above max_cost."""
-    attempt = visit.current
-    if not attempt.meters:
+    if not visit.current.meters:
         return False
     horizon = visit.provider.traits.watch_seconds + GRACE_SECONDS
-    return ledger.projected(visit.spent_before, [attempt], visit.now, horizon) > visit.spec.limits.max_cost
+    return visit.spent(in_seconds=horizon) > visit.spec.limits.max_cost
 
 
 def _estimate(visit: Visit) -> None:

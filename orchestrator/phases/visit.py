@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from jobs.spec import Spec
-
 from jobs.machine import Machine
+from jobs.spec import Spec
+from orchestrator import ledger
 from orchestrator.home import AttemptFolder, RunFolder
 from orchestrator.records import Attempt, AttemptOutcome, ChargeRow, Event, Json, Phase, Run
 from orchestrator.store.store import Lease
@@ -66,10 +66,11 @@ class Visit:
         """How long the run has been in this phase."""
         return self.now - self.run.phase_since
 
-    @property
-    def spent_before(self) -> Decimal:
-        """What this run's earlier attempts have cost."""
-        return Decimal(str(self.run.notes.get("spent_before", "0")))
+    def spent(self, *, in_seconds: float = 0) -> Decimal:
+        """What the run will have cost by then: its settled attempts, and what the current one has run up."""
+        before = Decimal(str(self.run.notes.get("spent_before", "0")))
+        running = [self.attempt] if self.attempt is not None and self.attempt.gone_at is None else []
+        return before + ledger.projected((), running, self.now, horizon_seconds=in_seconds)
 
     def stay(self, delay: float) -> Next:
         return Next(self.run.phase, delay)

@@ -1,0 +1,280 @@
+"""What a person reads in a terminal or a pipe: tables of runs, charges, offers, artifacts, events; a run's summary.
+
+Every function returns a string. `terminal` says that it goes to one: then there is colour, and columns that can give
+way fit `width`. Whatever a machine or a user named is made harmless first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Protocol
+
+from orchestrator.records import Attempt, AttemptOutcome, ChargeRow, Event, Outcome, Run
+from orchestrator.reports import words
+from orchestrator.reports.bill import bill, total
+from orchestrator.reports.table import Cell, Column, Table, Tone, painted
+from orchestrator.reports.words import one_line
+from providers.base import Offer
+
+_MOST_METRICS = 10
+_MOST_ATTEMPTS = 5
+_MOST_NAMES = 4
+_TONES: Mapping[str, Tone] = {
+    Outcome.SUCCEEDED: "good",
+    Outcome.FAILED: "bad",
+    Outcome.LOST: "bad",
+    Outcome.ERROR: "bad",
+    Outcome.CANCELLED: "dim",
+    Outcome.TIMED_OUT: "warn",
+    Outcome.STOPPED_BY_BUDGET: "warn",
+    Outcome.NO_CAPACITY: "warn",
+    Outcome.REFUSED: "warn",
+}
+
+
+class ArtifactLine(Protocol):
+    """A file that came back."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def bytes(self) -> int: ...
+    @property
+    def sha256(self) -> str | None: ...
+
+
+def runs_table(
+    runs: Sequence[Run],
+    attempts: Mapping[str, Sequence[Attempt]],
+    costs: Mapping[str, Decimal],
+    *,
+    now: datetime,
+    terminal: bool = False,
+    width: int | None = None,
+) -> str:
+    """One line per run in the order given; its newest attempt says where it runs."""
+    columns = (
+        Column("RUN"),
+        Column("NAME", wraps=True),
+        Column("STATUS"),
+        Column("WHERE", wraps=True),
+        Column("GPU"),
+        Column("TOOK", right=True),
+        Column("COST", right=True),
+        Column("SUBMITTED"),
+    )
+    rows = []
+    for run in runs:
+        newest = attempts[run.id][-1] if attempts.get(run.id) else None
+        rows.append(
+            (
+                run.id,
+                one_line(run.name),
+                status(run),
+                one_line(words.provider(newest)) if newest else "-",
+                one_line(words.hardware(newest.offer)) if newest else "-",
+                words.duration(((run.ended_at or now) - run.created_at).total_seconds()),
+                words.money(costs.get(run.id, Decimal(0))),
+                Cell(words.ago(run.created_at, now), "dim"),
+            )
+        )
+    return Table(columns, rows).text(terminal=terminal, width=width)
+
+
+def status(run: Run) -> Cell:
+    """Outcome or phase, with the warning that must not be missed."""
+    if run.possibly_billing:
+        return Cell(f"{words.state(run)}, possibly still billing", "bad")
+    if run.outcome is not None:
+        return Cell(words.state(run), _TONES[run.outcome])
+    return Cell(words.state(run), "busy")
+
+
+def run_summary(
+    run: Run,
+    attempts: Sequence[Attempt],
+    charges: Sequence[ChargeRow],
+    metrics: Mapping[str, float],
+    artifacts: Sequence[ArtifactLine],
+    *,
+    now: datetime,
+    terminal: bool = False,
+) -> str:
+    """What came of a run, on one screen."""
+    took = words.duration(((run.ended_at or now) - run.created_at).total_seconds())
+    cost = words.money(total(charges))
+    heading = f"{painted(Cell(one_line(run.name), 'strong'), terminal=terminal)}  {run.id}"
+    lines = [f"{heading}  {painted(status(run), terminal=terminal)} in {took} for {cost}", ""]
+    facts = [
+        *_warnings(run),
+        *_places(attempts),
+        *_reported(metrics),
+        *_files(artifacts, complete=run.artifacts_complete),
+        *_meters(charges),
+    ]
+    for label, cell in facts:
+        lines.append(f"  {painted(Cell(f'{label:<10}', 'dim'), terminal=terminal)} {painted(cell, terminal=terminal)}")
+    return "\n".join(line.rstrip() for line in lines).rstrip()
+
+
+def charges_table(charges: Iterable[ChargeRow], *, terminal: bool = False, width: int | None = None) -> str:
+    """One line per run, attempt, provider and meter, and the total."""
+    columns = (
+        Column("RUN"),
+        Column("TRY", right=True),
+        Column("WHERE"),
+        Column("METER"),
+        Column("QUANTITY", right=True),
+        Column("UNIT"),
+        Column("RATE", right=True),
+        Column("ESTIMATE", right=True),
+        Column("SETTLED", right=True),
+        Column("TOTAL", right=True),
+        Column("SOURCE", wraps=True),
+    )
+    lines = bill(charges)
+    rows: list[Sequence[Cell | str]] = [
+        (
+            line.run_id,
+            str(line.attempt),
+            one_line(line.provider),
+            one_line(line.meter),
+            words.quantity(line.quantity),
+            one_line(line.unit),
+            words.rate(line.rate, one_line(line.unit)),
+            words.exact(line.estimate),
+            "-" if line.settlement is None else words.exact(line.settlement),
+            words.exact(line.total),
+            one_line(", ".join(line.sources)),
+        )
+        for line in lines
+    ]
+    whole = Cell(words.exact(sum((line.total for line in lines), Decimal(0))), "strong")
+    rows.append((Cell("total", "strong"), *[""] * 8, whole, ""))
+    return Table(columns, rows).text(terminal=terminal, width=width)
+
+
+def offers_table(
+    offers: Sequence[Offer],
+    totals: Mapping[str, Decimal] | None = None,
+    *,
+    terminal: bool = False,
+    width: int | None = None,
+) -> str:
+    """One line per offer in the order given. `totals`: offer id -> dollars for the stated job."""
+    columns = [
+        Column("WHERE"),
+        Column("REGION"),
+        Column("GPU"),
+        Column("GPU MEM", right=True),
+        Column("CPUS", right=True),
+        Column("MEMORY", right=True),
+        Column("PRICE", right=True),
+        Column("PER GPU", right=True),
+        Column("DISK/GB-MO", right=True),
+        Column("EGRESS/GB", right=True),
+        Column("RELIABLE", right=True),
+        Column("OFFER", wraps=True),
+    ]
+    rows = [list(_offer_row(offer)) for offer in offers]
+    if totals is not None:
+        columns.insert(6, Column("TOTAL", right=True))
+        for row, offer in zip(rows, offers, strict=True):
+            row.insert(6, Cell(words.money(totals[offer.offer_id]) if offer.offer_id in totals else "-", "strong"))
+    return Table(columns, rows).text(terminal=terminal, width=width)
+
+
+def artifacts_table(artifacts: Sequence[ArtifactLine], *, terminal: bool = False, width: int | None = None) -> str:
+    """One line per file, and their sum."""
+    columns = (Column("PATH", wraps=True), Column("SIZE", right=True), Column("SHA256"))
+    rows: list[Sequence[Cell | str]] = [
+        (one_line(file.path), words.size(file.bytes), Cell(file.sha256 or "-", "dim")) for file in artifacts
+    ]
+    rows.append((Cell(words.plural(len(artifacts), "file"), "strong"), words.size(sum(f.bytes for f in artifacts)), ""))
+    return Table(columns, rows).text(terminal=terminal, width=width)
+
+
+def events_table(events: Sequence[Event], *, terminal: bool = False, width: int | None = None) -> str:
+    """One line per event, oldest first."""
+    columns = (Column("WHEN"), Column("TRY", right=True), Column("PHASE"), Column("KIND"), Column("WHAT", wraps=True))
+    tones: Mapping[str, Tone] = {"warning": "warn", "error": "bad", "budget": "warn"}
+    rows = [
+        (
+            Cell(words.moment(event.at), "dim"),
+            str(event.attempt or "-"),
+            event.phase.value,
+            event.kind,
+            Cell(one_line(event.text), tones.get(event.kind, "")),
+        )
+        for event in events
+    ]
+    return Table(columns, rows).text(terminal=terminal, width=width)
+
+
+Fact = tuple[str, Cell]
+
+
+def _warnings(run: Run) -> Iterator[Fact]:
+    if run.possibly_billing:
+        yield "BILLING", Cell("a machine of this run may still exist and cost money: its cloud cannot be asked", "bad")
+    if run.error:
+        yield "error", Cell(one_line(run.error), "bad")
+    if run.exit_code:
+        yield "exit code", Cell(str(run.exit_code), "bad")
+
+
+def _places(attempts: Sequence[Attempt]) -> Iterator[Fact]:
+    if len(attempts) > _MOST_ATTEMPTS:
+        yield "attempts", Cell(f"{len(attempts)}; the last {_MOST_ATTEMPTS}:", "dim")
+    for attempt in attempts[-_MOST_ATTEMPTS:]:
+        label = "ran on" if len(attempts) == 1 else f"attempt {attempt.number}"
+        where = f"{words.provider(attempt)}, {words.hardware(attempt.offer)}, {words.rate(attempt.usd_per_hour)}"
+        ended = attempt.outcome not in (None, AttemptOutcome.SUCCEEDED)
+        outcome = f": {attempt.outcome.value.replace('_', ' ')}" if attempt.outcome and ended else ""
+        why = f" ({attempt.error})" if attempt.error and ended and len(attempts) > 1 else ""
+        yield label, Cell(one_line(where + outcome + why))
+
+
+def _reported(metrics: Mapping[str, float]) -> Iterator[Fact]:
+    if not metrics:
+        return
+    shown = [f"{one_line(name)} {words.number(value)}" for name, value in list(metrics.items())[:_MOST_METRICS]]
+    more = f"   and {len(metrics) - _MOST_METRICS} more" if len(metrics) > _MOST_METRICS else ""
+    yield "metrics", Cell("   ".join(shown) + more)
+
+
+def _files(artifacts: Sequence[ArtifactLine], *, complete: bool | None) -> Iterator[Fact]:
+    missing = complete is False
+    if not artifacts and not missing:
+        return
+    names = [one_line(file.path) for file in artifacts[:_MOST_NAMES]]
+    more = f", and {len(artifacts) - _MOST_NAMES:,} more" if len(artifacts) > _MOST_NAMES else ""
+    count = f"{words.plural(len(artifacts), 'file')}, {words.size(sum(file.bytes for file in artifacts))}"
+    listed = f": {', '.join(names)}{more}" if names else ""
+    yield "artifacts", Cell(f"{'INCOMPLETE: ' if missing else ''}{count}{listed}", "warn" if missing else "")
+
+
+def _meters(charges: Sequence[ChargeRow]) -> Iterator[Fact]:
+    by_meter: dict[str, Decimal] = {}
+    for charge in charges:
+        by_meter[charge.meter] = by_meter.get(charge.meter, Decimal(0)) + charge.amount_usd
+    if by_meter:
+        yield "cost", Cell(", ".join(f"{one_line(meter)} {words.money(usd)}" for meter, usd in by_meter.items()))
+
+
+def _offer_row(offer: Offer) -> Iterator[Cell | str]:
+    simulated = "simulat" in f"{offer.source} {offer.gpu}".lower() and "simulat" not in offer.provider.lower()
+    yield one_line(offer.provider) + (" (simulated)" if simulated else "")
+    yield one_line(offer.region) or "-"
+    yield one_line(f"{offer.gpu_count}x {offer.gpu or 'GPU'}") if offer.gpu_count else "none"
+    yield f"{offer.gpu_memory_gb:g} GB" if offer.gpu_memory_gb else "-"
+    yield f"{offer.vcpus:g}"
+    yield f"{offer.memory_gb:g} GB"
+    yield words.rate(offer.usd_per_hour) + (" spot" if offer.spot else "")
+    yield words.rate(offer.usd_per_gpu_hour) if offer.usd_per_gpu_hour is not None else "-"
+    yield words.rate(offer.disk_usd_per_gb_month, "").rstrip("/")
+    yield words.rate(offer.egress_usd_per_gb, "").rstrip("/")
+    yield f"{offer.reliability:.1%}" if offer.reliability is not None else "-"
+    yield Cell(one_line(offer.offer_id), "dim")
