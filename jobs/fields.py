@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, Wi
 
 from jobs import quantities
 from jobs.problems import Figure, either, found, looks_secret, shown, suggestion
+from jobs.reported import pattern_problem
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$"
 ENV_NAME_PATTERN = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -182,6 +183,8 @@ def _pattern(value: Any) -> str:
         groups = re.compile(pattern).groups
     except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"is not a regular expression: {error}; write one such as {example}") from None
+    if groups == 1 and (problem := pattern_problem(pattern)):
+        raise ValueError(problem)
     if groups == 1:
         return pattern
     if groups == 0:

@@ -32,7 +32,8 @@ def steady_clock() -> Now:
 
 def connect(instance_name: str, access: Access, folder: RunFolder) -> Machine:
     """The agent on a machine, by whichever way leads there. Connects when first used."""
-    return Machine(_transport(instance_name, access, folder), access.directory)
+    python = access.python if isinstance(access, SshAccess) else "python3"
+    return Machine(_transport(instance_name, access, folder), access.directory, python=python)
 
 
 def _transport(instance_name: str, access: Access, folder: RunFolder) -> Transport:
@@ -46,12 +47,18 @@ def _transport(instance_name: str, access: Access, folder: RunFolder) -> Transpo
         access.host,
         access.port,
         access.user,
-        Path(access.key_path).expanduser() if access.key_path else folder.key,
+        _key(access, folder),
         host_keys=access.host_keys,
         known_hosts=folder.known_hosts,
         instance=instance_name,
         env=access.env,
     )
+
+
+def _key(access: SshAccess, folder: RunFolder) -> Path | None:
+    if access.key_path is not None:
+        return Path(access.key_path).expanduser()
+    return None if access.user_keys else folder.key
 
 
 @dataclass

@@ -195,14 +195,20 @@ class LocalAccess:
 
 @dataclass(frozen=True, kw_only=True)
 class SshAccess:
-    """Run commands over SSH. Only `host_keys` are accepted; when empty, the first key seen is pinned for this instance."""
+    """Run commands over SSH. Only `host_keys` are accepted; when empty, the first one seen is pinned for the instance.
+
+    `key_path` is the user's own key for a machine of theirs; None is the run's own key, or with `user_keys` whatever
+    the user's ssh-agent and default keys open.
+    """
 
     host: str
     port: int
     user: str
     directory: str
-    key_path: str | None = None  # None: the run's own key
+    key_path: str | None = None
+    user_keys: bool = False
     host_keys: tuple[str, ...] = ()  # "ssh-ed25519 AAAA..."
+    python: str = "python3"
     env: Mapping[str, str] = field(default_factory=dict)
 
 

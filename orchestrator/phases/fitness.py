@@ -32,10 +32,12 @@ def _gpus(offer: Offer, facts: Json) -> str | None:
     if offer.gpu_count == 0:
         return None
     found = [str(gpu.get("name", "")) for gpu in facts.get("gpus") or []]
+    right = [name for name in found if (canonical(name) or name) == offer.gpu]
+    if len(right) >= offer.gpu_count:
+        return None
     if len(found) < offer.gpu_count:
         return f"{len(found)} GPUs found, {offer.gpu_count} were offered"
-    strangers = [name for name in found if (canonical(name) or name) != offer.gpu]
-    return f"its GPU is {strangers[0]}, {offer.gpu} was offered" if strangers else None
+    return f"it has {', '.join(dict.fromkeys(found))}; {offer.gpu_count} x {offer.gpu} was offered"
 
 
 def _too_small(what: str, found: object, wanted: int | None, slack: float) -> str | None:

@@ -243,15 +243,23 @@ def _too_dear(visit: Visit, cap: Decimal) -> Next:
 
 def _look_for_it(visit: Visit) -> Next:
     """A create may have happened: adopt the machine of our name, or be sure that there is none."""
-    if (named := visit.current.notes.get("created_id")) is not None:
-        return _accept(visit, visit.provider.get(str(named)))
-    found = [machine for machine in visit.provider.list(visit.run.owner) if machine.name == visit.current.machine]
-    if found:
+    if (found := _by_name(visit)) is not None:
         visit.note("machine", f"found {visit.current.machine}, which an earlier create had made")
-        return _accept(visit, found[0])
+        return _accept(visit, found)
     if visit.since("not in the list") < LISTING_LAG and not visit.provider.traits.owned:
         return visit.stay(5.0)
     return _leave_offer(visit, "the create did not come through")
+
+
+def _by_name(visit: Visit) -> Instance | None:
+    """The machine that the cloud may have made: by the id that it named, else by our name for it in the list."""
+    if (created_id := visit.current.notes.get("created_id")) is not None:
+        try:
+            return visit.provider.get(str(created_id))
+        except NotFound:
+            return None
+    machines = visit.provider.list(visit.run.owner)
+    return next((machine for machine in machines if machine.name == visit.current.machine), None)
 
 
 def _not_created(visit: Visit, error: ProviderError) -> Next:

@@ -71,7 +71,7 @@ def test_python_api(gpujob: Gpujob, monkeypatch: pytest.MonkeyPatch) -> None:
     run = api.submit(spec, provider="local")
     run.wait(timeout=60)
     assert run.status == "succeeded"
-    assert run.metrics()["loss"][-1] == (4, 0.2)
+    assert run.metrics()["loss"][-1] == (5, 0.2)
     [artifact] = run.artifacts()
     assert artifact.path.read_bytes()[:3] == b"\0\1\2"
     assert run.cost() == Decimal(0)

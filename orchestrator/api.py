@@ -1,0 +1,287 @@
+"""gpujob from Python: submit a job, look at a run, wait for it, take what came back.
+
+The same store and files as the command line, read anew at every call; safe from several threads, since every call
+opens a store of its own. Decides nothing about a run.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from decimal import Decimal
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrator import background
+from orchestrator.follow import Progress, follow, read_log
+from orchestrator.home import Home
+from orchestrator.reports import words
+from orchestrator.results import Artifact, artifacts
+from orchestrator.store.store import Store
+
+if TYPE_CHECKING:
+    from orchestrator import records
+    from orchestrator.records import ChargeRow
+
+Duration = str | float | timedelta  # "90m", seconds, or a timedelta
+
+
+class Run:
+    """A submitted job. Attributes are read from the store when asked for."""
+
+    def __init__(self, run_id: str, *, home: Home | None = None) -> None:
+        self.id = run_id
+        self._home = home or Home.find()
+
+    @property
+    def name(self) -> str:
+        return self._row().name
+
+    @property
+    def phase(self) -> str:
+        """Where it is: quote, provision, boot, probe, ship, start, watch, collect, teardown, settle, done."""
+        return self._row().phase.value
+
+    @property
+    def outcome(self) -> str | None:
+        """How it ended: succeeded, failed, cancelled, ...; None while it goes on."""
+        outcome = self._row().outcome
+        return outcome.value if outcome else None
+
+    @property
+    def status(self) -> str:
+        """The outcome when it is over, else the phase."""
+        return _status(self._row())
+
+    @property
+    def is_over(self) -> bool:
+        return self._row().is_over
+
+    @property
+    def succeeded(self) -> bool:
+        return self.outcome == "succeeded"
+
+    @property
+    def exit_code(self) -> int | None:
+        """The job's own."""
+        return self._row().exit_code
+
+    @property
+    def error(self) -> str | None:
+        return self._row().error
+
+    @property
+    def folder(self) -> Path:
+        """Everything of this run that is kept as files."""
+        return self._home.run(self.id).root
+
+    @property
+    def report(self) -> Path:
+        """The page that says it all; there when the run is over."""
+        return self._home.run(self.id).report
+
+    @property
+    def possibly_billing(self) -> bool:
+        """Whether a machine of this run may still exist at a cloud that cannot be asked."""
+        return self._row().possibly_billing
+
+    def wait(self, timeout: float | None = None, *, progress: bool = False) -> Run:
+        """Return when the run is over, or raise TimeoutError. A failed job does not raise: see `outcome`.
+
+        Also returns when a machine possibly still bills because its cloud cannot be asked: see `possibly_billing`.
+        """
+        ends = None if timeout is None else time.monotonic() + timeout
+        told = ""
+        with _open(self._home) as store:
+            for update in follow(store, self._home.run(self.id), self.id, look_after=self._look_after):
+                if not isinstance(update, Progress):
+                    continue
+                if progress and (state := _status(update.run)) != told:
+                    told = state
+                    print(f"{self.id}  {state:<10} {words.money(update.spent)}", file=sys.stderr)  # noqa: T201
+                if ends is not None and time.monotonic() > ends and not update.run.is_over:
+                    raise TimeoutError(f"run {self.id} is still in phase {update.run.phase.value} after {timeout:g} s")
+        return self
+
+    def cancel(self) -> bool:
+        """Ask for its end; False when it is over already. `wait` sees it end."""
+        with _open(self._home) as store:
+            asked = store.request_cancel(self.id)
+        if asked:
+            self._look_after()
+        return asked
+
+    def logs(self) -> str:
+        """What the job wrote so far, in all attempts; bytes that are no text are replaced."""
+        chunks = read_log(self._home.run(self.id), self._row().attempt)
+        return b"".join(output.chunk for output in chunks).decode("utf-8", "replace")
+
+    def metrics(self) -> dict[str, list[tuple[float | None, float]]]:
+        """Of each metric its (step, value) pairs in order."""
+        from jobs import metrics
+
+        series = metrics.series(self._home.run(self.id).metrics)
+        return {name: [(point.step, point.value) for point in points] for name, points in series.items()}
+
+    def artifacts(self) -> list[Artifact]:
+        """The files that came back."""
+        return artifacts(self._home.run(self.id))
+
+    def charges(self) -> list[ChargeRow]:
+        """The lines of the ledger."""
+        with _open(self._home) as store:
+            return store.charges(run_id=self.id)
+
+    def cost(self) -> Decimal:
+        """US dollars so far; final when the run is over."""
+        with _open(self._home) as store:
+            return store.spent([self.id]).get(self.id, Decimal(0))
+
+    def __repr__(self) -> str:
+        row = self._row()
+        error = f": {row.error}" if row.error else ""
+        return f"<Run {row.id} {row.name!r} {_status(row)} {words.money(self.cost())}{error}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Run) and (other.id, other._home) == (self.id, self._home)
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def _repr_html_(self) -> str:
+        row = self._row()
+        facts = {
+            "run": row.id,
+            "name": row.name,
+            "status": _status(row),
+            "cost": f"{words.money(self.cost())}",
+            **{name: f"{points[-1][1]:g}" for name, points in self.metrics().items()},
+            **({"error": row.error} if row.error else {}),
+            **({"report": str(self.report)} if self.report.exists() else {}),
+        }
+        lines = (f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in facts.items())
+        return f"<table>{''.join(lines)}</table>"
+
+    def _row(self) -> records.Run:
+        with _open(self._home) as store:
+            return store.run(self.id)
+
+    def _look_after(self) -> None:
+        background.ensure_running(self._home, os.environ)
+
+
+def submit(  # noqa: PLR0913 - the options of `gpujob submit`
+    source: str | os.PathLike[str] | Mapping[str, Any],
+    *,
+    provider: str | Sequence[str] | None = None,
+    gpu: str | None = None,
+    spot: bool | None = None,
+    image: str | None = None,
+    max_cost: Decimal | float | str | None = None,
+    max_duration: Duration | None = None,
+    name: str | None = None,
+    env: Mapping[str, str] | None = None,
+    any_size: bool = False,
+    home: str | os.PathLike[str] | None = None,
+) -> Run:
+    """Submit a train.yaml, or its content as a dict whose paths count from the current directory.
+
+    The keywords stand in for what the file says, as the options of `gpujob submit` do. Raises SpecError with every
+    mistake at once, SecretMissing, or SubmissionError; then nothing was submitted.
+    """
+    from orchestrator import submission
+
+    place = _home(home)
+    changes = overrides(
+        providers=[provider] if isinstance(provider, str) else provider,
+        gpu=gpu,
+        spot=spot,
+        image=image,
+        max_cost=max_cost,
+        max_duration=max_duration,
+        name=name,
+        env=env,
+    )
+    wanted = source if isinstance(source, Mapping) else Path(source)
+    prepared = submission.prepare(wanted, home=place, env=os.environ, overrides=changes)
+    with _open(place) as store:
+        row = submission.submit(prepared, store=store, home=place, env=os.environ, any_size=any_size)
+    background.ensure_running(place, os.environ)
+    return Run(row.id, home=place)
+
+
+def runs(
+    limit: int | None = 20, *, active: bool | None = None, home: str | os.PathLike[str] | None = None
+) -> list[Run]:
+    """Runs, newest first."""
+    place = _home(home)
+    with _open(place) as store:
+        return [Run(row.id, home=place) for row in store.runs(limit=limit, active=active)]
+
+
+def get(run: str, *, home: str | os.PathLike[str] | None = None) -> Run:
+    """The run of this id, unique prefix of an id, or name (the newest). Raises RunNotFound, RunAmbiguous."""
+    place = _home(home)
+    with _open(place) as store:
+        return Run(store.find(run).id, home=place)
+
+
+def overrides(
+    *,
+    providers: Sequence[str] | None = None,
+    gpu: str | None = None,
+    spot: bool | None = None,
+    max_duration: Duration | None = None,
+    env: Mapping[str, str] | None = None,
+    **plain: object,
+) -> dict[str, object]:
+    """What is to stand in for parts of a spec, by dotted key. None: as the file says."""
+    changes: dict[str, object] = {_KEYS[name]: str(value) for name, value in plain.items() if value is not None}
+    if max_duration is not None:
+        changes["limits.max_duration"] = _duration(max_duration)
+    if providers:
+        changes["place.providers"] = list(providers)
+    if gpu is not None:
+        changes["resources.gpu"] = gpu
+    if spot is not None:
+        changes["place.spot"] = "allow" if spot else "never"
+    changes.update({f"env.{name}": value for name, value in (env or {}).items()})
+    return changes
+
+
+_KEYS = {
+    "name": "name",
+    "project": "project",
+    "image": "image",
+    "max_cost": "limits.max_cost",
+    "max_price": "limits.max_price_per_hour",
+}
+
+
+def _duration(value: Duration) -> str:
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    return value if isinstance(value, str) else f"{Decimal(str(value)):f}s"
+
+
+def _status(row: records.Run) -> str:
+    return row.outcome.value if row.outcome and row.is_over else row.phase.value
+
+
+def _home(chosen: str | os.PathLike[str] | None) -> Home:
+    return Home.find() if chosen is None else Home(Path(chosen).expanduser().absolute())
+
+
+@contextmanager
+def _open(home: Home) -> Iterator[Store]:
+    home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    store = Store.open(home.database_url())
+    try:
+        yield store
+    finally:
+        store.close()

@@ -1,0 +1,61 @@
+"""Staying with a run until it is over: progress on stderr, the job's bytes on stdout, the exit code of the run."""
+
+from __future__ import annotations
+
+import sys
+
+from orchestrator.cli import exit_codes
+from orchestrator.cli.documents import show_document
+from orchestrator.cli.output import RawOutput, data_json, say
+from orchestrator.cli.progress import Silent, Teller, teller
+from orchestrator.cli.session import Session
+from orchestrator.cli.show import summary
+from orchestrator.follow import Happened, Output, Over, Progress, Update
+from orchestrator.records import Phase, Run
+
+
+def attend(session: Session, run_id: str, *, quiet: bool, as_json: bool) -> int:
+    """Follow the run. Ctrl-C leaves it alone and says how to come back."""
+    output = None if quiet or as_json else RawOutput()
+    told: Teller = Silent() if quiet else teller(shares_screen=output is not None and sys.stdout.isatty())
+    try:
+        run = _follow(session, run_id, told, output)
+    except KeyboardInterrupt:
+        told.close()
+        say(f"\nDetached: the run goes on.\n  gpujob logs -f {run_id}\n  gpujob cancel {run_id}")
+        return exit_codes.INTERRUPTED
+    finally:
+        told.close()
+    if as_json:
+        data_json(show_document(session, run))
+    else:
+        say(summary(session, run, terminal=sys.stderr.isatty()))
+    return exit_codes.exit_code(run)
+
+
+def _follow(session: Session, run_id: str, told: Teller, output: RawOutput | None) -> Run:
+    for update in session.follow(run_id):
+        if isinstance(update, Over):
+            return update.run
+        if isinstance(update, Output):
+            _show(update, told, output)
+        else:
+            _tell(update, told, output)
+    raise AssertionError("a run is followed until it is over")
+
+
+def _show(update: Output, told: Teller, output: RawOutput | None) -> None:
+    if output is not None:
+        told.make_room()
+        output.write(update.chunk)
+
+
+def _tell(update: Update, told: Teller, output: RawOutput | None) -> None:
+    if isinstance(update, Progress):
+        if output is not None and update.run.phase not in (Phase.START, Phase.WATCH):
+            output.end_line()
+        told.progress(update)
+    elif isinstance(update, Happened):
+        if output is not None:
+            output.end_line()
+        told.happened(update.event)

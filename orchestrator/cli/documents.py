@@ -1,0 +1,172 @@
+"""What --json prints, as docs/json.md describes it. Fields are only ever added; nothing here is for the eye.
+
+Money is a decimal string, times are ISO 8601 in UTC, sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from jobs import metrics
+from orchestrator.records import Attempt, ChargeRow, Run
+from orchestrator.results import entries
+
+if TYPE_CHECKING:
+    from jobs.metrics import Point
+    from orchestrator.cli.session import Session
+    from orchestrator.placement import Ranked
+    from orchestrator.submission import Plan
+
+Json = dict[str, Any]
+
+
+def show_document(session: Session, run: Run) -> Json:
+    """Everything about one run."""
+    folder = session.home.run(run.id)
+    charges = session.store.charges(run_id=run.id)
+    attempts = session.store.attempts(run.id)
+    return {
+        **run_document(run, attempts, _sum(charges)),
+        "cancel_requested_at": _time(run.cancel_requested_at),
+        "artifacts_complete": run.artifacts_complete,
+        "labels": run.spec.get("labels", {}),
+        "attempts": [_attempt(attempt, charges) for attempt in attempts],
+        "metrics": metrics.last(folder.metrics),
+        "artifacts": [artifact_document(entry) for entry in entries(folder)],
+        "folder": str(folder.root),
+        "report": str(folder.report) if folder.report.exists() else None,
+    }
+
+
+def run_document(run: Run, attempts: Sequence[Attempt], spent: Decimal) -> Json:
+    """A run in a list."""
+    newest = attempts[-1] if attempts else None
+    return {
+        "id": run.id,
+        "name": run.name,
+        "project": run.project,
+        "owner": run.owner,
+        "phase": run.phase.value,
+        "phase_since": _time(run.phase_since),
+        "outcome": run.outcome.value if run.outcome else None,
+        "exit_code": run.exit_code,
+        "error": run.error,
+        "provider": newest.provider if newest else None,
+        "gpu": newest.offer.get("gpu") if newest else None,
+        "gpu_count": newest.offer.get("gpu_count") if newest else None,
+        "usd_per_hour": _money(newest.usd_per_hour) if newest else None,
+        "cost_usd": _money(spent),
+        "possibly_billing": run.possibly_billing,
+        "created_at": _time(run.created_at),
+        "started_at": _time(run.started_at),
+        "ended_at": _time(run.ended_at),
+    }
+
+
+def charge_document(charge: ChargeRow) -> Json:
+    """A line of the ledger."""
+    return {
+        "run_id": charge.run_id,
+        "attempt": charge.attempt,
+        "provider": charge.provider,
+        "meter": charge.meter,
+        "quantity": _money(charge.quantity),
+        "unit": charge.unit,
+        "rate_usd": _money(charge.rate_usd),
+        "amount_usd": _money(charge.amount_usd),
+        "source": charge.source,
+        "kind": charge.kind.value,
+        "start": _time(charge.start),
+        "end": _time(charge.end),
+    }
+
+
+def metrics_document(measured: Mapping[str, Sequence[Point]]) -> Json:
+    """Every point of every metric."""
+    return {name: [_point(point) for point in points] for name, points in measured.items()}
+
+
+def group_document(titles: Sequence[str], group: Sequence[str], amount: Decimal) -> Json:
+    """One line of `cost --by`."""
+    named: Json = dict(zip(titles, group, strict=True))
+    if "attempt" in named:
+        named["attempt"] = int(named["attempt"])
+    return {**named, "amount_usd": _money(amount)}
+
+
+def artifact_document(entry: Any) -> Json:
+    """A file that came back."""
+    return {"path": entry.path, "bytes": entry.bytes, "sha256": entry.sha256}
+
+
+def offer_document(ranked: Ranked) -> Json:
+    """Something that could be rented now."""
+    offer = ranked.offer
+    per_gpu = offer.usd_per_gpu_hour
+    return {
+        "provider": offer.provider,
+        "region": offer.region,
+        "gpu": offer.gpu,
+        "gpu_count": offer.gpu_count,
+        "gpu_memory_gb": offer.gpu_memory_gb,
+        "vcpus": offer.vcpus,
+        "memory_gb": offer.memory_gb,
+        "spot": offer.spot,
+        "usd_per_hour": _money(offer.usd_per_hour),
+        "usd_per_gpu_hour": None if per_gpu is None else _money(per_gpu),
+        "disk_usd_per_gb_month": _money(offer.disk_usd_per_gb_month),
+        "egress_usd_per_gb": _money(offer.egress_usd_per_gb),
+        "reliability": offer.reliability,
+        "total_usd": _money(ranked.total_usd),
+        "fetched_at": _time(offer.fetched_at),
+        "offer_id": offer.offer_id,
+    }
+
+
+def plan_document(plan: Plan) -> Json:
+    """What `submit --dry-run` found."""
+    return {
+        "name": plan.spec.name,
+        "worst_case_usd": _money(plan.worst_case_usd),
+        "max_cost_usd": _money(plan.spec.limits.max_cost),
+        "max_duration_seconds": plan.spec.limits.max_duration.total_seconds(),
+        "offers": [{**offer_document(ranked), "why_not": ranked.why_not} for ranked in plan.ranking.offers],
+        "unavailable": {name: str(error) for name, error in plan.ranking.unavailable.items()},
+    }
+
+
+def _point(point: Point) -> Json:
+    return {"step": point.step, "time": point.time, "value": point.value, "attempt": point.attempt}
+
+
+def _attempt(attempt: Attempt, charges: Sequence[ChargeRow]) -> Json:
+    return {
+        "number": attempt.number,
+        "provider": attempt.provider,
+        "machine": attempt.machine,
+        "instance_id": attempt.instance_id,
+        "offer": attempt.offer,
+        "usd_per_hour": _money(attempt.usd_per_hour),
+        "outcome": attempt.outcome.value if attempt.outcome else None,
+        "error": attempt.error,
+        "created_at": _time(attempt.created_at),
+        "started_at": _time(attempt.started_at),
+        "exited_at": _time(attempt.exited_at),
+        "gone_at": _time(attempt.gone_at),
+        "cost_usd": _money(_sum([charge for charge in charges if charge.attempt == attempt.number])),
+    }
+
+
+def _sum(charges: Sequence[ChargeRow]) -> Decimal:
+    return sum((charge.amount_usd for charge in charges), Decimal(0))
+
+
+def _money(amount: Decimal) -> str:
+    return f"{amount:f}"
+
+
+def _time(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

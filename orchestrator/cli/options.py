@@ -1,0 +1,36 @@
+"""Options and arguments that several commands share, and how a shell completes them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, as docs/json.md describes it.")
+yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+
+
+def _complete_run(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    from orchestrator.cli.session import RECENT, Session
+
+    session = ctx.ensure_object(Session)
+    try:
+        runs = session.store.runs(limit=RECENT)
+    except Exception:
+        return []  # whatever is wrong with the store is no business of a shell's completion
+    finally:
+        session.close()
+    states = {run.id: f"{run.name} {run.outcome or run.phase}" for run in runs}
+    return [CompletionItem(id_, help=state) for id_, state in states.items() if id_.startswith(incomplete)] + [
+        CompletionItem(name) for name in dict.fromkeys(run.name for run in runs) if name.startswith(incomplete)
+    ]
+
+
+run_argument = click.argument("run", shell_complete=_complete_run)
+runs_argument = click.argument("runs", metavar="RUN...", nargs=-1, required=True, shell_complete=_complete_run)
+some_runs_argument = click.argument("runs", metavar="[RUN]...", nargs=-1, shell_complete=_complete_run)

@@ -1,0 +1,114 @@
+"""Data goes to stdout, talk to stderr. Job output is made harmless before a terminal sees it.
+
+Knows streams and bytes, no run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from typing import Any, TypedDict
+
+import click
+
+_ESCAPE = re.compile(
+    rb"\x1b(?:\[[0-?]*[ -/]*[@-~]"  # CSI: colours, cursor, screen
+    rb"|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)"  # OSC and other strings: titles, clipboards
+    rb"|[ -/]*[0-~])"  # everything else of two bytes or a few more
+)
+_UNFINISHED = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]*)\Z|\xc2\Z")
+_CONTROLS = re.compile(rb"[\x00-\x07\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]")
+_LONGEST_SEQUENCE = 4096
+
+
+def data(text: str) -> None:
+    """A line, or several, of what was asked for."""
+    click.echo(plain_if_wanted(text))
+
+
+def data_json(value: Any) -> None:
+    """The same as one JSON document."""
+    import json
+
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def say(text: str) -> None:
+    """A line of talk."""
+    click.echo(text, err=True)
+
+
+class Layout(TypedDict):
+    """What a table has to fit."""
+
+    terminal: bool
+    width: int | None
+
+
+def layout() -> Layout:
+    """For tables on stdout: columns for a pipe, colour and the screen's width for a terminal."""
+    return {"terminal": True, "width": width()} if sys.stdout.isatty() else {"terminal": False, "width": None}
+
+
+def width() -> int:
+    return shutil.get_terminal_size().columns
+
+
+def wants_colour() -> bool:
+    """On a terminal, unless https://no-color.org is asked for."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def plain_if_wanted(text: str) -> str:
+    return click.unstyle(text) if os.environ.get("NO_COLOR") else text
+
+
+def can_ask() -> bool:
+    """Whether there is a person to answer a question."""
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+class RawOutput:
+    """Job output on stdout, byte for byte; on a terminal without anything that could command the terminal."""
+
+    def __init__(self, *, raw: bool = False) -> None:
+        self._stream = sys.stdout.buffer
+        self._on_screen = sys.stdout.isatty()
+        self._clean = Cleaner() if self._on_screen and not raw else None
+        self._ends_line = True
+
+    def write(self, chunk: bytes) -> None:
+        shown = self._clean.clean(chunk) if self._clean else chunk
+        if not shown:
+            return
+        self._stream.write(shown)
+        self._stream.flush()
+        self._ends_line = shown.endswith(b"\n")
+
+    def end_line(self) -> None:
+        """On a terminal, talk after the job's unfinished line begins on a line of its own."""
+        if self._on_screen and not self._ends_line:
+            say("")
+            self._ends_line = True
+
+
+def harmless(text: str) -> str:
+    """The same for words of which a machine may have written some."""
+    return Cleaner().clean(text.encode(errors="replace") + b" ").decode(errors="replace")[:-1]
+
+
+class Cleaner:
+    """Takes terminal sequences and control characters out of a stream; tab, newline, return and backspace stay."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def clean(self, chunk: bytes) -> bytes:
+        text = self._rest + chunk
+        unfinished = _UNFINISHED.search(text, max(0, len(text) - _LONGEST_SEQUENCE))
+        self._rest = text[unfinished.start() :] if unfinished else b""
+        if unfinished:
+            text = text[: unfinished.start()]
+        return _CONTROLS.sub(b"", _ESCAPE.sub(b"", text))

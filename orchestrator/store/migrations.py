@@ -1,0 +1,230 @@
+"""How the tables came to be: numbered steps, applied once each, in order, by one process at a time.
+
+A step that was released is never changed; a change is another step at the end of MIGRATIONS. Steps define what they
+need by themselves and do not use `tables.py`, which describes only the newest state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    func,
+    insert,
+    inspect,
+    select,
+    text,
+)
+
+from orchestrator.store.columns import UtcTime
+from orchestrator.store.engine import Database
+from orchestrator.store.errors import StoreTooNew
+
+_applied_steps = Table(
+    "migrations",
+    MetaData(),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False),
+    Column("applied_at", UtcTime, nullable=False),
+)
+
+
+def migrate(database: Database, now: ColumnElement[datetime]) -> None:
+    """Bring the database to this version's state. One short look when there is nothing to do."""
+    with database.read() as connection:
+        if _applied(connection) == len(MIGRATIONS):
+            return
+    with database.migration() as connection:
+        done = _applied(connection)  # somebody else may have done it meanwhile
+        if done == 0:
+            _applied_steps.create(connection)
+        for number, step in enumerate(MIGRATIONS[done:], start=done + 1):
+            step(connection)
+            connection.execute(insert(_applied_steps).values(number=number, name=step.__name__, applied_at=now))
+
+
+def m001_initial(connection: Connection) -> None:
+    tables = MetaData()
+    new_id = BigInteger().with_variant(Integer(), "sqlite")  # SQLite counts in a column of this type only
+    _m001_runs(tables)
+    _m001_attempts(tables)
+    _m001_events(tables, new_id)
+    _m001_charges(tables, new_id)
+    _m001_what_controllers_share(tables)
+    tables.create_all(connection, checkfirst=False)
+    for statement in _APPEND_ONLY_CHARGES[connection.dialect.name]:
+        connection.exec_driver_sql(statement)
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (m001_initial,)
+
+
+def _applied(connection: Connection) -> int:
+    if not inspect(connection).has_table(_applied_steps.name):
+        return 0
+    newest: int = connection.execute(select(func.coalesce(func.max(_applied_steps.c.number), 0))).scalar_one()
+    if newest > len(MIGRATIONS):
+        raise StoreTooNew(f"the store is at step {newest}, this gpujob knows {len(MIGRATIONS)}: upgrade gpujob")
+    return newest
+
+
+def _m001_runs(tables: MetaData) -> None:
+    runs = Table(
+        "runs",
+        tables,
+        Column("id", Text, primary_key=True),
+        Column("name", Text, nullable=False),
+        Column("owner", Text, nullable=False),
+        Column("project", Text, nullable=False),
+        Column("spec", Text, nullable=False),
+        Column("created_at", BigInteger, nullable=False),
+        Column("phase", Text, nullable=False),
+        Column("phase_since", BigInteger, nullable=False),
+        Column("due_at", BigInteger),
+        Column("scheduled_at", BigInteger, nullable=False),
+        Column("attempt", Integer, nullable=False),
+        Column("outcome", Text),
+        Column("exit_code", Integer),
+        Column("error", Text),
+        Column("cancel_requested_at", BigInteger),
+        Column("nudged_at", BigInteger),
+        Column("started_at", BigInteger),
+        Column("ended_at", BigInteger),
+        Column("artifacts_complete", Integer),
+        Column("possibly_billing", Integer, nullable=False),
+        Column("notes", Text, nullable=False),
+        Column("lease_owner", Text),
+        Column("lease_until", BigInteger),
+        Column("claims", BigInteger, nullable=False, server_default=text("0")),
+        Column("wakes", BigInteger, nullable=False, server_default=text("0")),
+    )
+    has_time, is_active = runs.c.due_at.is_not(None), text("phase <> 'done'")
+    Index(
+        "runs_due",
+        *(runs.c.due_at, runs.c.lease_until, runs.c.scheduled_at),
+        sqlite_where=has_time,
+        postgresql_where=has_time,
+    )
+    Index("runs_newest", runs.c.created_at, runs.c.id)
+    Index("runs_active", runs.c.created_at, runs.c.id, sqlite_where=is_active, postgresql_where=is_active)
+    Index("runs_name", runs.c.name, runs.c.created_at, runs.c.id)
+
+
+def _m001_attempts(tables: MetaData) -> None:
+    Table(
+        "attempts",
+        tables,
+        Column("run_id", Text, ForeignKey("runs.id"), primary_key=True),
+        Column("number", Integer, primary_key=True, autoincrement=False),
+        Column("machine", Text, nullable=False, unique=True),
+        Column("provider", Text, nullable=False),
+        Column("offer", Text, nullable=False),
+        Column("created_at", BigInteger, nullable=False),
+        Column("instance_id", Text),
+        Column("host_id", Text, nullable=False),
+        Column("usd_per_hour", Text, nullable=False),
+        Column("meters", Text, nullable=False),
+        Column("billing_from", BigInteger),
+        Column("running_from", BigInteger),
+        Column("started_at", BigInteger),
+        Column("exited_at", BigInteger),
+        Column("terminate_asked_at", BigInteger),
+        Column("gone_at", BigInteger),
+        Column("outcome", Text),
+        Column("error", Text),
+        Column("exit", Text),
+        Column("facts", Text),
+        Column("tries", Text, nullable=False),
+        Column("notes", Text, nullable=False),
+    )
+
+
+def _m001_events(tables: MetaData, new_id: BigInteger) -> None:
+    events = Table(
+        "events",
+        tables,
+        Column("id", new_id, Identity(), primary_key=True),
+        Column("run_id", Text, ForeignKey("runs.id"), nullable=False),
+        Column("attempt", Integer, nullable=False),
+        Column("at", BigInteger, nullable=False),
+        Column("phase", Text, nullable=False),
+        Column("kind", Text, nullable=False),
+        Column("text", Text, nullable=False),
+        Column("details", Text, nullable=False),
+        sqlite_autoincrement=True,
+    )
+    Index("events_of_run", events.c.run_id, events.c.id)
+
+
+def _m001_charges(tables: MetaData, new_id: BigInteger) -> None:
+    charges = Table(
+        "charges",
+        tables,
+        Column("id", new_id, Identity(), primary_key=True),
+        Column("run_id", Text, ForeignKey("runs.id"), nullable=False),
+        Column("attempt", Integer, nullable=False),
+        Column("provider", Text, nullable=False),
+        Column("meter", Text, nullable=False),
+        Column("quantity", Text, nullable=False),
+        Column("unit", Text, nullable=False),
+        Column("rate_usd", Text, nullable=False),
+        Column("amount_usd", Text, nullable=False),
+        Column("source", Text, nullable=False),
+        Column("kind", Text, nullable=False),
+        Column("start", BigInteger, nullable=False),
+        Column("end", BigInteger, nullable=False),
+        Column("at", BigInteger, nullable=False),
+        sqlite_autoincrement=True,
+    )
+    Index("charges_of_run", charges.c.run_id, charges.c.amount_usd)
+    Index("charges_by_start", charges.c.start)
+
+
+def _m001_what_controllers_share(tables: MetaData) -> None:
+    Table(
+        "remembered",
+        tables,
+        Column("provider", Text, primary_key=True),
+        Column("subject", Text, primary_key=True),
+        Column("reason", Text, nullable=False),
+        Column("until", BigInteger, nullable=False),
+    )
+    Table(
+        "controllers",
+        tables,
+        Column("id", Text, primary_key=True),
+        Column("host", Text, nullable=False),
+        Column("pid", BigInteger, nullable=False),
+        Column("started_at", BigInteger, nullable=False),
+        Column("seen_at", BigInteger, nullable=False),
+    )
+
+
+_APPEND_ONLY_CHARGES = {
+    "sqlite": (
+        """CREATE TRIGGER charges_no_update BEFORE UPDATE ON charges
+        BEGIN SELECT RAISE(ABORT, 'charges are append-only'); END""",
+        """CREATE TRIGGER charges_no_delete BEFORE DELETE ON charges
+        BEGIN SELECT RAISE(ABORT, 'charges are append-only'); END""",
+    ),
+    "postgresql": (
+        """CREATE FUNCTION charges_are_append_only() RETURNS trigger LANGUAGE plpgsql AS
+        'BEGIN RAISE EXCEPTION ''charges are append-only''; END'""",
+        """CREATE TRIGGER charges_append_only BEFORE UPDATE OR DELETE ON charges
+        FOR EACH ROW EXECUTE FUNCTION charges_are_append_only()""",
+        """CREATE TRIGGER charges_no_truncate BEFORE TRUNCATE ON charges
+        FOR EACH STATEMENT EXECUTE FUNCTION charges_are_append_only()""",
+    ),
+}

@@ -1,0 +1,83 @@
+"""Records and rows: which fields of a record a statement writes, and what a row that came back says. No SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Table
+
+from orchestrator.records import Attempt, ChargeRow, Event, Run
+from orchestrator.store.columns import Unreadable
+from orchestrator.store.errors import StoreBroken, StoreTooNew
+from orchestrator.store.tables import attempts, charges, controllers, events, runs
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControllerRow:
+    """A controller that shares this store, and when it last said that it lives."""
+
+    id: str
+    host: str
+    pid: int
+    started_at: datetime
+    seen_at: datetime
+
+
+class Rows(Generic[R]):
+    """The rows of a table, each a record of one type whose fields are columns of the same names."""
+
+    def __init__(self, kind: type[R], table: Table) -> None:
+        self._kind = kind
+        self._names = tuple(field.name for field in fields(kind))  # type: ignore[arg-type]
+        self.table = table
+        self.columns = tuple(table.c[name] for name in self._names)
+
+    def values(self, record: R, *, without: Sequence[str] = ()) -> dict[str, Any]:
+        """The record's fields by column, but for the columns that the database fills."""
+        return {name: getattr(record, name) for name in self._names if name not in without}
+
+    def record(self, row: Sequence[Any]) -> R:
+        """From a row of `columns`."""
+        return self._kind(**dict(zip(self._names, readable(self.table, row), strict=True)))
+
+
+def readable(table: Table, row: Sequence[Any]) -> Sequence[Any]:
+    """The row, when all of it makes sense. Its first column says which one it is."""
+    for value in row:
+        if type(value) is Unreadable:
+            where = f"table {table.name}, row {row[0]!r}"
+            if value.newer:
+                raise StoreTooNew(f"{where}: {value.reason}; a newer gpujob wrote it: upgrade this one")
+            raise StoreBroken(f"{where} makes no sense: {value.reason}")
+    return row
+
+
+RUNS = Rows(Run, runs)
+ATTEMPTS = Rows(Attempt, attempts)
+EVENTS = Rows(Event, events)
+CHARGES = Rows(ChargeRow, charges)
+CONTROLLERS = Rows(ControllerRow, controllers)
+
+# What a phase may change. The rest is fixed at submission or belongs to claim, cancel and nudge.
+RUN_CHANGES = (
+    "phase",
+    "phase_since",
+    "attempt",
+    "outcome",
+    "exit_code",
+    "error",
+    "started_at",
+    "ended_at",
+    "artifacts_complete",
+    "possibly_billing",
+    "notes",
+)
+
+
+def run_changes(run: Run) -> dict[str, Any]:
+    return {name: getattr(run, name) for name in RUN_CHANGES}

@@ -1,0 +1,121 @@
+"""The tables as they are now, for building statements. A column has the name of its record's field.
+
+How they came to be is `migrations.py`; a test holds the two together. This file knows no connection.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, ForeignKey, Integer, MetaData, Table, text
+
+from orchestrator.records import AttemptOutcome, ChargeKind, Outcome, Phase
+from orchestrator.store.columns import AnyText, Flag, JsonText, Money, UtcTime, Word
+
+metadata = MetaData()
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", AnyText, primary_key=True),
+    Column("name", AnyText, nullable=False),
+    Column("owner", AnyText, nullable=False),
+    Column("project", AnyText, nullable=False),
+    Column("spec", JsonText, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("phase", Word(Phase), nullable=False),
+    Column("phase_since", UtcTime, nullable=False),
+    Column("due_at", UtcTime),
+    Column("scheduled_at", UtcTime, nullable=False),  # what the clock said when due_at was set
+    Column("attempt", Integer, nullable=False),
+    Column("outcome", Word(Outcome)),
+    Column("exit_code", Integer),
+    Column("error", AnyText),
+    Column("cancel_requested_at", UtcTime),
+    Column("nudged_at", UtcTime),
+    Column("started_at", UtcTime),
+    Column("ended_at", UtcTime),
+    Column("artifacts_complete", Flag),
+    Column("possibly_billing", Flag, nullable=False),
+    Column("notes", JsonText, nullable=False),
+    Column("lease_owner", AnyText),
+    Column("lease_until", UtcTime),
+    Column("claims", BigInteger, nullable=False, server_default=text("0")),  # the fence of a lease
+    Column("wakes", BigInteger, nullable=False, server_default=text("0")),  # how often a look at once was asked for
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("run_id", AnyText, ForeignKey(runs.c.id), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("machine", AnyText, nullable=False, unique=True),
+    Column("provider", AnyText, nullable=False),
+    Column("offer", JsonText, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("instance_id", AnyText),
+    Column("host_id", AnyText, nullable=False),
+    Column("usd_per_hour", Money, nullable=False),
+    Column("meters", JsonText, nullable=False),
+    Column("billing_from", UtcTime),
+    Column("running_from", UtcTime),
+    Column("started_at", UtcTime),
+    Column("exited_at", UtcTime),
+    Column("terminate_asked_at", UtcTime),
+    Column("gone_at", UtcTime),
+    Column("outcome", Word(AttemptOutcome)),
+    Column("error", AnyText),
+    Column("exit", JsonText),
+    Column("facts", JsonText),
+    Column("tries", JsonText, nullable=False),
+    Column("notes", JsonText, nullable=False),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("run_id", AnyText, ForeignKey(runs.c.id), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("phase", Word(Phase), nullable=False),
+    Column("kind", AnyText, nullable=False),
+    Column("text", AnyText, nullable=False),
+    Column("details", JsonText, nullable=False),
+)
+
+charges = Table(
+    "charges",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("run_id", AnyText, ForeignKey(runs.c.id), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("provider", AnyText, nullable=False),
+    Column("meter", AnyText, nullable=False),
+    Column("quantity", Money, nullable=False),
+    Column("unit", AnyText, nullable=False),
+    Column("rate_usd", Money, nullable=False),
+    Column("amount_usd", Money, nullable=False),
+    Column("source", AnyText, nullable=False),
+    Column("kind", Word(ChargeKind), nullable=False),
+    Column("start", UtcTime, nullable=False),
+    Column("end", UtcTime, nullable=False),
+    Column("at", UtcTime, nullable=False),
+)
+
+remembered = Table(
+    "remembered",
+    metadata,
+    Column("provider", AnyText, primary_key=True),
+    Column("subject", AnyText, primary_key=True),
+    Column("reason", AnyText, nullable=False),
+    Column("until", UtcTime, nullable=False),
+)
+
+controllers = Table(
+    "controllers",
+    metadata,
+    Column("id", AnyText, primary_key=True),
+    Column("host", AnyText, nullable=False),
+    Column("pid", BigInteger, nullable=False),
+    Column("started_at", UtcTime, nullable=False),
+    Column("seen_at", UtcTime, nullable=False),
+)

@@ -1,0 +1,238 @@
+"""From a train.yaml to a row that a controller will advance: validate, price, pack, write down.
+
+Owns the order in which this happens: the files of a run are complete before its row exists. Asks nobody and prints
+nothing; what a person has to agree to is said by `Prepared.objection`. Advances no run.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import re
+import secrets as randomness
+import shutil
+import socket
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import providers
+from jobs import bundle as bundles
+from jobs import loader
+from jobs.bundle import Bundle
+from jobs.problems import SpecError
+from jobs.spec import Spec, Vocabulary
+from jobs.transport import keys
+from orchestrator import secrets
+from orchestrator.home import Home, RunFolder
+from orchestrator.records import Event, Phase, Run
+from orchestrator.reports import words
+from orchestrator.store.errors import RunNotFound
+from orchestrator.store.store import Store
+from providers import gpus
+from providers.errors import ProviderError
+
+if TYPE_CHECKING:
+    from orchestrator.placement import Ranking
+    from providers.base import Provider
+
+BIG_BUNDLE = 10**9  # bytes: more than this is shipped only when somebody says that it is meant
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: nothing that is misread
+
+
+class SubmissionError(Exception):
+    """The job cannot be submitted as it is; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job that could be submitted: valid, its secrets at hand, its files counted."""
+
+    spec: Spec
+    text: bytes  # train.yaml as written
+    bundle: Bundle
+
+    @property
+    def objection(self) -> str | None:
+        """Why a person should agree first."""
+        if self.bundle.bytes <= BIG_BUNDLE:
+            return None
+        largest = "".join(f"\n  {words.size(count):>9}  {name}" for name, count in self.bundle.largest(5))
+        return (
+            f"workdir has {words.size(self.bundle.bytes)} in {words.plural(len(self.bundle.files), 'file')}, and all "
+            f"of it would be shipped. The largest:{largest}\n"
+            "Name what is not needed in .gpujobignore, or set a smaller workdir"
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where the job would run now, best first, and what it can cost at the very worst."""
+
+    spec: Spec
+    ranking: Ranking
+    worst_case_usd: Decimal
+
+
+def vocabulary() -> Vocabulary:
+    """The words that a spec may use."""
+    return Vocabulary(
+        gpus=gpus.canonical, gpu_names=gpus.names(), providers=providers.names(), ambiguous=gpus.ambiguous
+    )
+
+
+def prepare(
+    source: Path | Mapping[str, Any],
+    *,
+    home: Home,
+    env: Mapping[str, str],
+    overrides: Mapping[str, object] | None = None,
+) -> Prepared:
+    """Read and check all that can be checked here. Raises SpecError, SubmissionError, SecretMissing."""
+    spec, text, folder = _load(source, overrides or {})
+    if missing := secrets.check(spec.secrets, home, env):
+        raise secrets.SecretMissing(missing, home)
+    workdir = (folder / Path(spec.workdir).expanduser()).resolve()
+    if not workdir.is_dir():
+        raise SubmissionError(f"workdir {spec.workdir!r} is no directory: {workdir}")
+    return Prepared(spec, text, bundles.scan(workdir))
+
+
+def submit(prepared: Prepared, *, store: Store, home: Home, env: Mapping[str, str], any_size: bool = False) -> Run:
+    """Write the run down, due now; nobody is told. Returns the run as stored."""
+    if not any_size and prepared.objection is not None:
+        raise SubmissionError(f"{prepared.objection}; --yes (in Python any_size=True) ships it as it is")
+    run_id = _new_id(store, home)
+    folder = home.run(run_id)
+    try:
+        _write_folder(folder, prepared, run_id)
+        digest = bundles.write(prepared.bundle, folder.bundle)
+        secrets.hand_over(run_id, prepared.spec.secrets, home, env)
+        return _enter(run_id, prepared, digest, store, env)
+    except BaseException:
+        secrets.forget(run_id, env)
+        shutil.rmtree(folder.root, ignore_errors=True)
+        raise
+
+
+def plan(spec: Spec, *, store: Store, home: Home, env: Mapping[str, str]) -> Plan:
+    """Ask every provider that the spec allows what it offers now. Rents nothing."""
+    from orchestrator import placement
+
+    opened, closed = open_providers(spec.place.providers, store=store, home=home, env=env)
+    ranking = placement.quote(spec, opened, remembered=store.remembered())
+    ranking = replace(ranking, unavailable={**closed, **ranking.unavailable})
+    return Plan(spec, ranking, _worst_case(spec, ranking))
+
+
+def open_providers(
+    wanted: Sequence[str], *, store: Store, home: Home, env: Mapping[str, str]
+) -> tuple[list[Provider], dict[str, ProviderError]]:
+    """These providers (none named: all), and those that cannot be used, with the reason."""
+    from orchestrator.world import World, steady_clock
+
+    world = World(store=store, home=home, env=env, clock=steady_clock())
+    opened, closed = [], {}
+    for name in wanted or world.provider_names():
+        try:
+            opened.append(world.provider(name))
+        except ProviderError as error:
+            closed[name] = error
+    return opened, closed
+
+
+def owner(env: Mapping[str, str]) -> str:
+    """Who the machines belong to, as every cloud can write it."""
+    chosen = env.get("GPUJOB_OWNER") or f"{_user()}-{socket.gethostname().partition('.')[0]}"
+    return re.sub(r"[^a-z0-9]+", "-", chosen.lower()).strip("-")[:48] or "somebody"
+
+
+def _load(source: Path | Mapping[str, Any], overrides: Mapping[str, object]) -> tuple[Spec, bytes, Path]:
+    """The spec, its text, and the folder from which its paths count."""
+    if isinstance(source, Path):
+        spec = loader.load(source, vocabulary=vocabulary(), overrides=overrides)
+        return spec, source.read_bytes(), source.absolute().parent
+    return _load_content(source, overrides)
+
+
+def _load_content(content: Mapping[str, Any], overrides: Mapping[str, object]) -> tuple[Spec, bytes, Path]:
+    """A spec that is written in Python: its paths count from the current directory, which also names it."""
+    here = Path.cwd()
+    absolute = {**content, "workdir": str(here / str(content.get("workdir", ".")))}
+    with tempfile.TemporaryDirectory(prefix="gpujob-") as temporary:
+        written = Path(temporary) / (here.name or "job") / "train.yaml"
+        written.parent.mkdir()
+        written.write_text(json.dumps(absolute, indent=2, default=str))  # JSON is YAML
+        try:
+            spec = loader.load(written, vocabulary=vocabulary(), overrides=overrides)
+        except SpecError as error:
+            raise SpecError(replace(problem, file="job", line=0, column=0) for problem in error.problems) from None
+        return spec, written.read_bytes(), here
+
+
+def _new_id(store: Store, home: Home) -> str:
+    """An id that neither the store nor a folder has; its folder is made, for the owner only."""
+    runs = home.run("").root
+    runs.mkdir(mode=0o700, parents=True, exist_ok=True)
+    while True:
+        run_id = "r-" + "".join(randomness.choice(_ALPHABET) for _ in range(6))
+        try:
+            store.run(run_id)
+        except RunNotFound:
+            try:
+                home.run(run_id).root.mkdir(mode=0o700)
+            except FileExistsError:
+                continue
+            return run_id
+
+
+def _write_folder(folder: RunFolder, prepared: Prepared, run_id: str) -> None:
+    folder.spec.write_bytes(prepared.text)
+    public_key = keys.ensure(folder.key, comment=f"gpujob-{run_id}")
+    folder.key.with_suffix(".pub").write_text(public_key + "\n")
+
+
+def _enter(run_id: str, prepared: Prepared, digest: str, store: Store, env: Mapping[str, str]) -> Run:
+    now, spec = store.now(), prepared.spec
+    run = Run(
+        id=run_id,
+        name=spec.name,
+        owner=owner(env),
+        project=spec.project,
+        spec=spec.to_json(),
+        created_at=now,
+        phase=Phase.QUOTE,
+        phase_since=now,
+        due_at=now,
+        notes={
+            "bundle_digest": digest,
+            "bundle_bytes": prepared.bundle.bytes,
+            "bundle_files": len(prepared.bundle.files),
+        },
+    )
+    shipped = f"{len(prepared.bundle.files)} files, {words.size(prepared.bundle.bytes)}"
+    submitted = Event(
+        run_id=run_id, attempt=0, at=now, phase=Phase.QUOTE, kind="phase", text=f"submitted with {shipped}", details={}
+    )
+    store.add_run(run, [submitted])
+    return run
+
+
+def _worst_case(spec: Spec, ranking: Ranking) -> Decimal:
+    """The budget, or what all attempts could cost on the dearest offer that may be chosen if that is less."""
+    from orchestrator.placement import total_usd
+
+    hours = Decimal(str(spec.limits.max_duration.total_seconds())) / 3600
+    disk = Decimal(spec.resources.disk) / 10**9
+    dearest = max((total_usd(item.offer, hours=hours, disk_gb=disk) for item in ranking.eligible), default=Decimal(0))
+    return min(spec.limits.max_cost, dearest * spec.retry.attempts)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a uid without a name, as in many containers
+        return "somebody"

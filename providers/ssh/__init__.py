@@ -1,0 +1,1 @@
+"""Computers of the user's own, reached over SSH, as a provider."""
