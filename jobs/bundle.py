@@ -90,8 +90,9 @@ def write_tar(bundle: Bundle, raw: io.BufferedWriter) -> str:
     digest = hashlib.sha256()
     with (
         gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=1, mtime=0) as packed,
+        io.BufferedWriter(packed, _CHUNK) as buffered,
         tarfile.open(
-            fileobj=packed, mode="w", format=tarfile.GNU_FORMAT, encoding="utf-8", errors="surrogateescape"
+            fileobj=buffered, mode="w", format=tarfile.GNU_FORMAT, encoding="utf-8", errors="surrogateescape"
         ) as tar,
     ):
         for file in bundle.files:

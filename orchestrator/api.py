@@ -17,7 +17,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import background
+from orchestrator import background, spending
 from orchestrator.follow import Progress, follow, read_log
 from orchestrator.home import Home
 from orchestrator.reports import words
@@ -133,14 +133,14 @@ class Run:
         return artifacts(self._home.run(self.id))
 
     def charges(self) -> list[ChargeRow]:
-        """The lines of the ledger."""
+        """The lines of the ledger by now."""
         with _open(self._home) as store:
-            return store.charges(run_id=self.id)
+            return spending.charges(store, store.run(self.id), store.attempts(self.id))
 
     def cost(self) -> Decimal:
         """US dollars so far; final when the run is over."""
         with _open(self._home) as store:
-            return store.spent([self.id]).get(self.id, Decimal(0))
+            return spending.spent(store, [store.run(self.id)], store.attempts_of([self.id]))[self.id]
 
     def __repr__(self) -> str:
         row = self._row()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
+from orchestrator import spending
 from orchestrator.home import RunFolder
 from orchestrator.records import Attempt, Event, Run
 from orchestrator.store.store import Store
@@ -149,5 +150,5 @@ def read_log(folder: RunFolder, attempts: int, *, attempt: int | None = None) ->
 def _progress(store: Store, run_id: str) -> Progress:
     run = store.run(run_id)
     attempts = store.attempts(run_id)
-    spent = store.spent([run_id]).get(run_id, Decimal(0))
+    spent = spending.spent(store, [run], {run_id: attempts})[run_id]
     return Progress(run, attempts[-1] if attempts else None, spent, store.now())

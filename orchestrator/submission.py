@@ -222,13 +222,12 @@ def _enter(run_id: str, prepared: Prepared, digest: str, store: Store, env: Mapp
 
 
 def _worst_case(spec: Spec, ranking: Ranking) -> Decimal:
-    """The budget, or what all attempts could cost on the dearest offer that may be chosen if that is less."""
-    from orchestrator.placement import total_usd
+    """When every attempt lasts to its deadline, on the dearest offer that may be chosen."""
+    from orchestrator import ledger, placement
 
-    hours = Decimal(str(spec.limits.max_duration.total_seconds())) / 3600
     disk = Decimal(spec.resources.disk) / 10**9
-    dearest = max((total_usd(item.offer, hours=hours, disk_gb=disk) for item in ranking.eligible), default=Decimal(0))
-    return min(spec.limits.max_cost, dearest * spec.retry.attempts)
+    hourly = [placement.total_usd(item.offer, hours=Decimal(1), disk_gb=disk) for item in ranking.eligible]
+    return ledger.worst_case(spec.limits, usd_per_hour=max(hourly, default=Decimal(0)), attempts=spec.retry.attempts)
 
 
 def _user() -> str:

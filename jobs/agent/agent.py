@@ -37,6 +37,7 @@ HUNG_SECONDS = 30.0  # after the deadline, a runner whose beat stands still for 
 DOCKER_SECONDS = 20.0
 GPU_QUERY_SECONDS = 5.0
 GPU_FAILURES = 3
+UNPACKING = ".unpacking-"
 LINUX = sys.platform.startswith("linux")
 LINK, KEPT_CHANGING, NOT_A_FILE = "link", "it kept changing while it was read", "not a regular file"
 NO_SPACE = "no space left on the machine's disk"
@@ -168,7 +169,7 @@ def unpack(folder: Folder, digest: str) -> None:
         return
     _refuse_other_files(folder)
     # Names of its own: an earlier call whose connection hangs may still be at work.
-    fresh, old = (folder.path("shared", ".%s-%d" % (name, os.getpid())) for name in ("unpacking", "replaced"))
+    fresh, old = (folder.path("shared", "%s%s-%d" % (UNPACKING, what, os.getpid())) for what in ("new", "old"))
     os.makedirs(fresh)
     try:
         files, size = _extract(sys.stdin.buffer, fresh)
@@ -312,6 +313,10 @@ def _begin(task: Task, secrets: Mapping[str, str]) -> None:
 
     folder = task.folder
     os.makedirs(folder.path("shared", "work"), exist_ok=True)
+    for name in [name for name in os.listdir(folder.path("shared")) if name.startswith(UNPACKING)]:
+        import shutil
+
+        shutil.rmtree(folder.path("shared", name), ignore_errors=True)  # of an `unpack` that was killed
     with open(folder.path("reserve"), "wb") as file:
         file.write(b"\0" * RESERVE_BYTES)
     with open(folder.path("log"), "ab"), open(folder.path("shared", "metrics.jsonl"), "ab"):
@@ -449,6 +454,7 @@ class Runner:
         self._listen()
         self._tell_switch()
         self._telemetry = Telemetry(self._folder, float(self._job.get("telemetry_seconds") or 5), self._event)
+        self._sample()
         over = self._run()
         self._over = over
         self._end_job(over)
@@ -884,6 +890,7 @@ class Runner:
 ENTRY = """\
 #!/bin/sh
 # Made by gpujob's agent: setup, then run. The markers that are left say how far this came.
+exec 2>&1  # one stream, so that Docker keeps the order too
 here=${0%/*}
 rm -f "$here/.gpujob/waiting"
 trap 'exit 143' TERM
@@ -1623,18 +1630,19 @@ def _one_name(part: str) -> str:
 
 
 def _describe(work: str, path: str, *, hashed: bool) -> Json:
-    found = os.lstat(os.path.join(work, path))
-    _refuse_special(found)
+    target = os.path.join(work, path)
     if not hashed:
+        found = os.lstat(target)
+        _refuse_special(found)
         return _entry(path, found, None)
     import hashlib
 
     for _ in range(3):
-        with _open_below(work, path) as file:
+        with _open_regular(target) as file:
             before, digest = os.fstat(file.fileno()), hashlib.sha256()
             for chunk in iter(lambda: file.read(BLOCK), b""):
                 digest.update(chunk)
-            after = os.lstat(os.path.join(work, path))
+            after = os.lstat(target)
         if all(getattr(before, name) == getattr(after, name) for name in ("st_ino", "st_size", "st_mtime_ns")):
             return _entry(path, after, digest.hexdigest())
         time.sleep(0.05)
@@ -1695,11 +1703,15 @@ def cut(folder: Folder) -> None:
 
 
 def _open_below(work: str, path: str) -> BinaryIO:
-    """A regular file below `work`, reached through no link."""
+    """A regular file below `work`, reached through no link: somebody else chose the path."""
     target = os.path.join(work, path)
     parent = os.path.normpath(os.path.join(os.path.realpath(work), os.path.dirname(path)))
     if os.path.isabs(path) or ".." in path.split("/") or os.path.realpath(os.path.dirname(target)) != parent:
         raise Refused("%r is outside the working directory, or below a link" % path)
+    return _open_regular(target)
+
+
+def _open_regular(target: str) -> BinaryIO:
     try:
         fd = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:

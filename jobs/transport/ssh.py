@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import re
-import secrets
 import select
 import shlex
 import socket
@@ -23,6 +22,7 @@ import paramiko
 from jobs.transport.base import AccessRefused, ByteRange, TransportError
 from jobs.transport.exchange import CommandTransport, Feed, Patience, Running, Stream, name_of
 from jobs.transport.known_hosts import KnownHosts, KnownHostsDamaged
+from jobs.transport.ranges import Question
 
 logging.getLogger("paramiko").setLevel(logging.CRITICAL + 1)  # it prints tracebacks where we raise
 
@@ -45,15 +45,6 @@ _START = r"""printf '\036gpujob %s\n' "$$"; exec "$@" """
 _START_WITHOUT_INPUT = f"{_START}</dev/null"
 _STARTED = re.compile(rb"\x1egpujob (\d+)\n")
 _KILL = 'kill -s KILL -- "-$1" 2>/dev/null || kill -s KILL "$1"'
-
-# $1 is a mark that no file can know; then path, first byte (from 1) and limit of each file.
-# The mark comes after the bytes, so that a file replaced or grown in the meantime breaks nothing.
-# Runs on dash, bash, busybox and macOS.
-_READ = (
-    'mark=$1; shift; while [ $# -gt 2 ]; do if [ -f "$1" ] && [ -r "$1" ]; then echo file; '
-    'if [ "$3" -gt 0 ]; then tail -c "+$2" "$1" 2>/dev/null | head -c "$3"; fi; '
-    'elif [ -e "$1" ]; then echo unreadable; else echo missing; fi; printf "\\n%s\\n" "$mark"; shift 3; done'
-)
 
 
 class SshTransport(CommandTransport):
@@ -84,18 +75,12 @@ class SshTransport(CommandTransport):
         self._client: paramiko.Transport | None = None
 
     def read(self, ranges: Sequence[ByteRange], *, timeout: float) -> list[bytes | None]:
-        mark = secrets.token_hex(16)
-        argv = ["sh", "-c", _READ, "read", mark]
-        for wanted in ranges:
-            argv += [wanted.path, str(wanted.offset + 1), str(wanted.limit)]
-        bound = sum(wanted.limit + 100 for wanted in ranges) + 1
-        done = self._complete(argv, (), Patience(timeout, renews=False), limit=bound)
-        end = b"\n" + mark.encode() + b"\n"
-        parts = done.stdout.split(end)
-        if done.exit_code != 0 or len(parts) != len(ranges) + 1 or len(done.stdout) == bound:
-            said = done.stderr.decode("utf-8", "replace").strip()[-400:]
-            raise TransportError(f"{self} did not read its files: {said or f'exit code {done.exit_code}'}")
-        return [_part(part, wanted) for part, wanted in zip(parts, ranges, strict=False)]
+        question = Question(ranges)
+        done = self._complete(question.argv, (), Patience(timeout, renews=False), limit=question.bound)
+        try:
+            return question.answer(done)
+        except ValueError as error:
+            raise TransportError(f"{self} did not read its files: {error}") from error
 
     def close(self) -> None:
         client, self._client = self._client, None
@@ -415,17 +400,6 @@ def _load(path: Path) -> paramiko.PKey:
 
 def _same_kind(kind: str, kinds: Sequence[str]) -> bool:
     return kind in kinds or (kind.startswith("rsa-") and "ssh-rsa" in kinds)
-
-
-def _part(raw: bytes, wanted: ByteRange) -> bytes | None:
-    word, _, content = raw.partition(b"\n")
-    if word == b"missing":
-        return None
-    if word != b"file":
-        raise TransportError(f"cannot read {wanted.path} on the machine")
-    if len(content) > wanted.limit:
-        raise TransportError(f"the machine sent more of {wanted.path} than was asked for")
-    return content
 
 
 def _close(client: paramiko.Transport) -> None:

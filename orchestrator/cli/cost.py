@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC
 from decimal import Decimal
 
 import click
 
+from orchestrator import ledger
 from orchestrator.cli import exit_codes
 from orchestrator.cli.command import command
 from orchestrator.cli.documents import charge_document, group_document
@@ -51,24 +52,16 @@ def cost(session: Session, runs: tuple[str, ...], by: str | None, as_json: bool)
 
 def summed(charges: Sequence[ChargeRow], by: str, projects: Mapping[str, str]) -> dict[tuple[str, ...], Decimal]:
     """Dollars for each group, in the order in which the groups first appear."""
-    sums: dict[tuple[str, ...], Decimal] = {}
-    for charge in charges:
-        group = _group(charge, by, projects)
-        sums[group] = sums.get(group, Decimal(0)) + charge.amount_usd
-    return sums
-
-
-def _group(charge: ChargeRow, by: str, projects: Mapping[str, str]) -> tuple[str, ...]:
-    start = charge.start.astimezone(UTC)
-    return {
-        "run": (charge.run_id,),
-        "attempt": (charge.run_id, str(charge.attempt)),
-        "meter": (charge.meter,),
-        "provider": (charge.provider,),
-        "project": (projects.get(charge.run_id, ""),),
-        "day": (f"{start:%Y-%m-%d}",),
-        "month": (f"{start:%Y-%m}",),
-    }[by]
+    groups: dict[str, Callable[[ChargeRow], tuple[str, ...]]] = {
+        "run": lambda charge: (charge.run_id,),
+        "attempt": lambda charge: (charge.run_id, str(charge.attempt)),
+        "meter": lambda charge: (charge.meter,),
+        "provider": lambda charge: (charge.provider,),
+        "project": lambda charge: (projects.get(charge.run_id, ""),),
+        "day": lambda charge: (f"{charge.start.astimezone(UTC):%Y-%m-%d}",),
+        "month": lambda charge: (f"{charge.start.astimezone(UTC):%Y-%m}",),
+    }
+    return ledger.by(charges, groups[by])
 
 
 def _charges(session: Session, runs: tuple[str, ...]) -> list[ChargeRow]:

@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from jobs import metrics
+from orchestrator import ledger, spending
 from orchestrator.records import Attempt, ChargeRow, Run
 from orchestrator.results import entries
 
@@ -26,10 +27,10 @@ Json = dict[str, Any]
 def show_document(session: Session, run: Run) -> Json:
     """Everything about one run."""
     folder = session.home.run(run.id)
-    charges = session.store.charges(run_id=run.id)
     attempts = session.store.attempts(run.id)
+    charges = spending.charges(session.store, run, attempts)
     return {
-        **run_document(run, attempts, _sum(charges)),
+        **run_document(run, attempts, ledger.total(charges)),
         "cancel_requested_at": _time(run.cancel_requested_at),
         "artifacts_complete": run.artifacts_complete,
         "labels": run.spec.get("labels", {}),
@@ -156,16 +157,12 @@ def _attempt(attempt: Attempt, charges: Sequence[ChargeRow]) -> Json:
         "started_at": _time(attempt.started_at),
         "exited_at": _time(attempt.exited_at),
         "gone_at": _time(attempt.gone_at),
-        "cost_usd": _money(_sum([charge for charge in charges if charge.attempt == attempt.number])),
+        "cost_usd": _money(ledger.total(charge for charge in charges if charge.attempt == attempt.number)),
     }
 
 
-def _sum(charges: Sequence[ChargeRow]) -> Decimal:
-    return sum((charge.amount_usd for charge in charges), Decimal(0))
-
-
 def _money(amount: Decimal) -> str:
-    return f"{amount:f}"
+    return ledger.plain(amount)
 
 
 def _time(moment: datetime | None) -> str | None:

@@ -31,6 +31,18 @@ def _complete_run(ctx: click.Context, _param: click.Parameter, incomplete: str) 
     ]
 
 
+def complete_provider(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    from providers import names
+
+    return [name for name in names() if name.startswith(incomplete)]
+
+
+def complete_gpu(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    from providers.gpus import names
+
+    return [name for name in names() if name.lower().startswith(incomplete.lower())]
+
+
 run_argument = click.argument("run", shell_complete=_complete_run)
 runs_argument = click.argument("runs", metavar="RUN...", nargs=-1, required=True, shell_complete=_complete_run)
 some_runs_argument = click.argument("runs", metavar="[RUN]...", nargs=-1, shell_complete=_complete_run)

@@ -9,7 +9,7 @@ import click
 from orchestrator.cli import exit_codes
 from orchestrator.cli.command import command
 from orchestrator.cli.documents import offer_document
-from orchestrator.cli.options import json_option
+from orchestrator.cli.options import complete_gpu, complete_provider, json_option
 from orchestrator.cli.output import data, data_json, layout, say
 from orchestrator.cli.session import Session, pass_session
 from orchestrator.prices import Work, rank
@@ -25,8 +25,15 @@ def _dollars(_ctx: click.Context, _param: click.Parameter, value: float) -> Deci
     examples=("gpujob prices", "gpujob prices --gpu RTX4090 --hours 8", "gpujob prices --provider local --json"),
     exits=(exit_codes.DONE, exit_codes.USAGE, exit_codes.NOTHING_TO_RENT),
 )
-@click.option("--gpu", metavar="NAME[:N]", help="Only machines with this GPU.")
-@click.option("--provider", "providers", multiple=True, metavar="NAME", help="Only there; may be given several times.")
+@click.option("--gpu", shell_complete=complete_gpu, metavar="NAME[:N]", help="Only machines with this GPU.")
+@click.option(
+    "--provider",
+    "providers",
+    multiple=True,
+    shell_complete=complete_provider,
+    metavar="NAME",
+    help="Only there; may be given several times.",
+)
 @click.option(
     "--hours", type=click.FloatRange(min=0), default=1, show_default=True, callback=_dollars, help="Hours of work."
 )

@@ -97,6 +97,7 @@ class LiveTeller:
         self._shares_screen = shares_screen
         self._live: Live | None = None
         self._job_has_the_screen = False
+        self._phase: Phase | None = None
 
     def progress(self, progress: Progress) -> None:
         if self._job_has_the_screen and progress.run.phase in (Phase.START, Phase.WATCH):
@@ -105,9 +106,10 @@ class LiveTeller:
         if progress.run.is_over:
             self.close()
             return
-        self._line().update(
-            _spinner(f"{progress.run.phase.value}  {_account(progress)}  {words.duration(progress.seconds)}")
-        )
+        phase = progress.run.phase
+        line = _spinner(f"{phase.value}  {_account(progress)}  {words.duration(progress.seconds)}")
+        self._line().update(line, refresh=phase is not self._phase)
+        self._phase = phase
 
     def happened(self, event: Event) -> None:
         if event.kind not in _TOLD:

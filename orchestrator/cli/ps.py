@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from orchestrator import spending
 from orchestrator.cli import exit_codes
 from orchestrator.cli.command import command
 from orchestrator.cli.options import json_option
@@ -30,7 +31,8 @@ def ps(session: Session, active: bool, limit: int, every: bool, project: str | N
     """List runs, newest first."""
     runs = session.store.runs(limit=None if every else limit, active=True if active else None, project=project)
     ids = [run.id for run in runs]
-    attempts, spent = session.store.attempts_of(ids), session.store.spent(ids)
+    attempts = session.store.attempts_of(ids)
+    spent = spending.spent(session.store, runs, attempts)
     if as_json:
         from orchestrator.cli.documents import run_document
 

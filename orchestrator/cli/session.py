@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
+START_SECONDS = 3.0  # in which a controller that was started holds its lock
 RECENT = 200  # runs among which near names are looked for
 
 
@@ -48,6 +49,7 @@ class Session:
         self.home = home or Home.find(self.env)
         self._ensure_running = ensure_running
         self._sleep = sleep
+        self._started_at = float("-inf")
         self._store: Store | None = None
 
     @property
@@ -78,8 +80,11 @@ class Session:
         return follow(self.store, folder, run_id, attempt=attempt, look_after=self.ensure_controller, sleep=self._sleep)
 
     def ensure_controller(self) -> None:
-        """See to it that somebody advances the runs."""
-        self._ensure_running(self.home, self.env)
+        """See to it that somebody advances the runs. One that was just started is given the time to come up."""
+        now = time.monotonic()
+        if now - self._started_at > START_SECONDS:
+            self._started_at = now
+            self._ensure_running(self.home, self.env)
 
     def is_served(self) -> bool:
         """Whether a controller is at work on this store."""

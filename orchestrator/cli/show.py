@@ -7,6 +7,7 @@ import sys
 import click
 
 from jobs import metrics
+from orchestrator import spending
 from orchestrator.cli import exit_codes
 from orchestrator.cli.command import command
 from orchestrator.cli.documents import show_document
@@ -44,10 +45,11 @@ def show(session: Session, run: str, events: bool, as_json: bool) -> None:
 def summary(session: Session, run: Run, *, terminal: bool) -> str:
     """One screen, and where the rest is."""
     folder = session.home.run(run.id)
+    attempts = session.store.attempts(run.id)
     said = text.run_summary(
         run,
-        session.store.attempts(run.id),
-        session.store.charges(run_id=run.id),
+        attempts,
+        spending.charges(session.store, run, attempts),
         metrics.last(folder.metrics),
         entries(folder),
         now=session.store.now(),

@@ -7,19 +7,11 @@ from typing import Any
 
 import click
 
-from orchestrator import submission
-from orchestrator.api import overrides
 from orchestrator.cli import exit_codes
-from orchestrator.cli.attend import attend
 from orchestrator.cli.command import command
-from orchestrator.cli.documents import plan_document, show_document
 from orchestrator.cli.errors import Stop
-from orchestrator.cli.options import json_option, yes_option
-from orchestrator.cli.output import can_ask, data, data_json, layout, say
+from orchestrator.cli.options import complete_gpu, complete_provider, json_option, yes_option
 from orchestrator.cli.session import Session, pass_session
-from orchestrator.placement import Ranking
-from orchestrator.reports import text, words
-from orchestrator.submission import Prepared
 
 
 def _pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -40,8 +32,17 @@ def _pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
     exits=(exit_codes.USAGE, *exit_codes.OF_A_RUN),
 )
 @click.argument("file", default="train.yaml", type=click.Path(path_type=Path))
-@click.option("--provider", "providers", multiple=True, metavar="NAME", help="Only there; may be given several times.")
-@click.option("--gpu", metavar="NAME[:N]", help="Instead of resources.gpu; 'cpu' for none.")
+@click.option(
+    "--provider",
+    "providers",
+    multiple=True,
+    shell_complete=complete_provider,
+    metavar="NAME",
+    help="Only there; may be given several times.",
+)
+@click.option(
+    "--gpu", shell_complete=complete_gpu, metavar="NAME[:N]", help="Instead of resources.gpu; 'cpu' for none."
+)
 @click.option("--spot/--no-spot", default=None, help="Whether machines that can be taken away may be used.")
 @click.option("--image", help="Container image; 'none' runs the job as a process.")
 @click.option("--max-cost", metavar="USD", help="Stop before it costs more.")
@@ -60,7 +61,6 @@ def submit(
     session: Session,
     /,
     file: Path,
-    env: dict[str, str],
     *,
     detach: bool,
     wait: bool,
@@ -78,24 +78,13 @@ def submit(
     if detach and wait:
         raise click.UsageError("--detach returns at once, --wait at the end: choose one")
     file = _train_yaml(file)
-    prepared = submission.prepare(file, home=session.home, env=session.env, overrides=overrides(env=env, **changes))
+    if not dry_run:
+        session.ensure_controller()  # starting takes it as long as reading and checking takes us
+    from orchestrator.cli.launch import Ways, launch, plan
+
     if dry_run:
-        return _plan(session, prepared, as_json=as_json)
-    run = submission.submit(
-        prepared, store=session.store, home=session.home, env=session.env, any_size=yes or _agrees(prepared)
-    )
-    session.ensure_controller()
-    limits = prepared.spec.limits
-    if not wait:
-        longest = words.duration(limits.max_duration.total_seconds())
-        say(f"{run.id}  {run.name}  at most {words.money(limits.max_cost)} and {longest}")
-    if not detach:
-        return attend(session, run.id, quiet=wait, as_json=as_json)
-    if as_json:
-        data_json(show_document(session, run))
-    else:
-        data(run.id)
-    return exit_codes.DONE
+        return plan(session, file, changes, as_json=as_json)
+    return launch(session, file, changes, Ways(detach=detach, quiet=wait, as_json=as_json, any_size=yes))
 
 
 def _train_yaml(file: Path) -> Path:
@@ -104,36 +93,3 @@ def _train_yaml(file: Path) -> Path:
     if not file.exists():
         raise Stop(f"there is no {file}; `gpujob init` lists templates to start from")
     return file
-
-
-def _agrees(prepared: Prepared) -> bool:
-    """Ask a person about what is unusual; without one the submission refuses it."""
-    if prepared.objection is None or not can_ask():
-        return False
-    say(prepared.objection)
-    if not click.confirm("Ship all of it?", err=True):
-        raise Stop("not submitted")
-    return True
-
-
-def _plan(session: Session, prepared: Prepared, *, as_json: bool) -> int:
-    plan = submission.plan(prepared.spec, store=session.store, home=session.home, env=session.env)
-    for name, error in plan.ranking.unavailable.items():
-        say(f"{name}: {error}")
-    if as_json:
-        data_json(plan_document(plan))
-    else:
-        _show_ranking(plan.ranking)
-        say(f"At the very worst {words.money(plan.worst_case_usd)}. Nothing was created.")
-    return exit_codes.DONE if plan.ranking.eligible else exit_codes.NOTHING_TO_RENT
-
-
-def _show_ranking(ranking: Ranking) -> None:
-    if not ranking.offers:
-        say("Nothing fits.")
-        return
-    totals = {ranked.offer.offer_id: ranked.total_usd for ranked in ranking.offers}
-    data(text.offers_table([ranked.offer for ranked in ranking.offers], totals, **layout()))
-    for ranked in ranking.offers:
-        if ranked.why_not is not None:
-            say(f"{ranked.offer.provider} {ranked.offer.offer_id} is passed over: {ranked.why_not}")

@@ -10,7 +10,7 @@ import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -73,17 +73,15 @@ class Database(ABC):
             yield connection
 
     @abstractmethod
-    @contextmanager
-    def migration(self) -> Iterator[Connection]:
+    def migration(self) -> AbstractContextManager[Connection]:
         """A transaction that only one process of all is in."""
-        yield self.engine.connect()
 
     @abstractmethod
     def now(self, clock: Callable[[], datetime]) -> ColumnElement[datetime]:
         """The time in a statement; `clock` is ours, for a database that has none of its own."""
 
     @abstractmethod
-    def insert_or_not(self, table: Table) -> Any:
+    def insert_or_update(self, table: Table) -> Any:
         """An INSERT that knows ON CONFLICT, which is not in the SQL that all databases share."""
 
     def close(self) -> None:
@@ -134,16 +132,21 @@ class _Sqlite(Database):
     def now(self, clock: Callable[[], datetime]) -> ColumnElement[datetime]:
         return clock_parameter(clock)
 
-    def insert_or_not(self, table: Table) -> Any:
+    def insert_or_update(self, table: Table) -> Any:
         from sqlalchemy.dialects.sqlite import insert
 
         return insert(table)
 
     def _make_file(self, *_: object) -> None:
-        """For its owner only."""
+        """For its owner only. Opened by us only when it is new: closing it would end SQLite's own locks on it.
+
+        https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_
+        """
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR, 0o600))
+            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        except FileExistsError:
+            return
         except OSError as error:
             raise StoreBroken(f"cannot open {self._path}: {error.strerror}") from error
 
@@ -202,7 +205,7 @@ class _Postgres(Database):
         seconds = extract("epoch", func.statement_timestamp())
         return type_coerce(cast(seconds * literal_column("1000000"), BigInteger), UtcTime())
 
-    def insert_or_not(self, table: Table) -> Any:
+    def insert_or_update(self, table: Table) -> Any:
         from sqlalchemy.dialects.postgresql import insert
 
         return insert(table)

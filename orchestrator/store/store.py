@@ -44,7 +44,7 @@ class Store:
     def __init__(self, database: Database, *, clock: Clock | None = None) -> None:
         self._database = database
         self._now = clock_parameter(clock) if clock else database.now(_utc_now)
-        self._sql = Statements(self._now, database.insert_or_not)
+        self._sql = Statements(self._now, database.insert_or_update)
 
     @classmethod
     def open(cls, url: str, *, clock: Clock | None = None) -> Store:

@@ -140,10 +140,8 @@ class TestFromAMachine:
     @pytest.mark.parametrize("name", [b"a b", b"a\nb", "ä😀".encode(), b"\xff\xfe", b"-n", b"\\", b"*", b"n" * 200])
     def test_any_name(self, there: LocalMachine, home: Home, name: bytes, size: int) -> None:
         there.put("outputs/" + os.fsdecode(name), bytes(size))
-        pulled = home.pull(there.machine)
-        expected = name != b"\\"
-        assert pulled.complete is expected
-        assert list(home.content()) == (["outputs/" + os.fsdecode(name)] if expected else [])
+        assert home.pull(there.machine).complete
+        assert home.content() == {"outputs/" + os.fsdecode(name): bytes(size)}
 
     def test_many_small_files(self, there: LocalMachine, home: Home) -> None:
         for n in range(600):
@@ -154,7 +152,7 @@ class TestFromAMachine:
 
 @pytest.mark.process
 class TestBrokenConnection:
-    @pytest.mark.parametrize("seed", range(12))
+    @pytest.mark.parametrize("seed", range(6))
     def test_cut_anywhere_it_goes_on_and_everything_arrives(
         self, there: LocalMachine, home: Home, seed: int
     ) -> None:
@@ -261,7 +259,10 @@ def tar_of(*members: tuple[str | tarfile.TarInfo, bytes]) -> bytes:
 class TestHostileMachine:
     @pytest.mark.parametrize(
         "path",
-        ["/etc/x", "../x", "a/../../x", "..", ".", "", "a//b", "a/", "./a", "a\0b", "..\\x", "a\\..\\..\\x", "C:\\x", "\\x"],
+        [
+            *("/etc/x", "../x", "a/../../x", "..", ".", "", "a//b", "a/", "./a", "a\0b"),
+            *("..\\x", "a\\..\\..\\x", "C:\\x", "\\x"),
+        ],
     )
     @pytest.mark.parametrize("big", [False, True])
     def test_no_name_leads_out(self, home: Home, path: str, big: bool) -> None:
@@ -291,7 +292,8 @@ class TestHostileMachine:
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         device = tarfile.TarInfo("c")
         device.type = tarfile.CHRTYPE
-        tar = tar_of(("/abs", b"x"), ("../up", b"x"), ("other", b"x"), (link, b""), (device, b""), ("a", b"x"), ("a", b"y"))
+        outside = [("/abs", b"x"), ("../up", b"x"), ("other", b"x")]
+        tar = tar_of(*outside, (link, b""), (device, b""), ("a", b"x"), ("a", b"y"))
         pulled = home.pull(FakeMachine([entry("a"), entry("b"), entry("c")], tar=tar))
         assert home.content() == {"a": b"x"}
         assert pulled.missing == (("b", CHANGED), ("c", CHANGED))
@@ -342,10 +344,11 @@ class TestChangingFiles:
     @pytest.mark.parametrize("size", [1, BIG])
     def test_a_file_that_the_machine_refuses_does_not_stop_the_others(self, home: Home, size: int) -> None:
         class Refusing(FakeMachine):
-            def cut(self, path: str, offset: int, length: int, *, timeout: float = 120) -> Any:
+            def cut(self, *_: object, **__: object) -> Any:
                 raise CommandFailed("it is a link now", exit_code=2)
 
-            pack = cut  # type: ignore[assignment]
+            def pack(self, *_: object, **__: object) -> Any:
+                raise CommandFailed("it is a link now", exit_code=2)
 
         pulled = home.pull(Refusing([entry("a", bytes(size)), entry("b", bytes(size))]))
         assert pulled.missing == (("a", "it is a link now"), ("b", "it is a link now"))
@@ -371,7 +374,8 @@ class TestThisComputer:
 
     def test_a_name_that_has_no_place_here_is_reported(self, home: Home) -> None:
         long = "n" * 300
-        machine = FakeMachine([entry(long), entry("d/f"), entry("d")], tar=tar_of((long, b"x"), ("d/f", b"x"), ("d", b"x")))
+        tar = tar_of((long, b"x"), ("d/f", b"x"), ("d", b"x"))
+        machine = FakeMachine([entry(long), entry("d/f"), entry("d")], tar=tar)
         pulled = home.pull(machine)
         assert [path for path, _ in pulled.missing] == ["d", long]
         assert home.content() == {"d/f": b"x"}

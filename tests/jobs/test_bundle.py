@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.bundle import BundleError, scan, write
+from jobs.bundle import BundleError, scan, write, write_tar
 
 
 @pytest.fixture
@@ -42,7 +42,8 @@ class TestScan:
         assert paths(work) == ["start.pt"]
 
     def test_rules_of_the_repository_around_count(self, tmp_path: Path) -> None:
-        put(tmp_path, _dot_git__HEAD="", _dot_gitignore="*.log\n/job/data\n", job__a_dot_log="", job__data="", job__b="")
+        put(tmp_path, _dot_git__HEAD="", _dot_gitignore="*.log\n/job/data\n")
+        put(tmp_path, job__a_dot_log="", job__data="", job__b="")
         assert paths(tmp_path / "job") == ["b"]
 
     def test_but_not_one_that_ignores_the_directory_itself(self, tmp_path: Path) -> None:
@@ -124,7 +125,10 @@ class TestWrite:
         assert (tmp_path / "there" / "link").read_text() == "content"
         assert [file.name for file in (tmp_path / "out").iterdir()] == ["bundle.tar.gz"]
 
-    @pytest.mark.parametrize("name", [b"a b", b"a\nb", "ä€😀".encode(), b"\xff\xfe", b"n" * 200, b"\\", b"-rf", b"d/" * 80 + b"f"])
+    @pytest.mark.parametrize(
+        "name",
+        [b"a b", b"a\nb", "ä€😀".encode(), b"\xff\xfe", b"n" * 200, b"\\", b"-rf", b"d/" * 80 + b"f"],
+    )
     def test_any_name(self, work: Path, tmp_path: Path, name: bytes) -> None:
         path = os.path.join(os.fsencode(work), name)  # noqa: PTH118
         os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120
@@ -190,7 +194,5 @@ class TestWrite:
     def test_a_full_disk_is_not_taken_for_an_unreadable_file(self, work: Path) -> None:
         put(work, a="x" * 1000)
         with pytest.raises(OSError, match="No space left"), Path("/dev/full").open("wb") as full:
-            from jobs.bundle import write_tar
-
             write_tar(scan(work), full)
             full.flush()

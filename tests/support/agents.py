@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,7 +42,7 @@ class LocalMachine:
 
     def __init__(self, folder: Path) -> None:
         self.transport = BreakingTransport()
-        self.machine = Machine(self.transport, str(folder))
+        self.machine = Machine(self.transport, str(folder), python=sys.executable)
         self.work = folder / "shared" / "work"
         self.work.mkdir(parents=True)
         self.machine.install()

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.jobs.agent.conftest import Host, Json, table
+from tests.jobs.agent.conftest import Host, Json, eventually, table
 
 pytestmark = pytest.mark.process
 
@@ -89,6 +89,22 @@ def test_other_files_replace_the_first_until_the_job_has_started(host: Host) -> 
     host.wait()
     done = host.call("unpack", "d3", stdin=tar_of(("other", b"1")))
     assert (done.returncode, (host.work / "new").exists()) == (2, True)
+
+
+def test_what_a_killed_unpack_left_goes_with_the_start(host: Host) -> None:
+    """Nobody else would ever remove it."""
+    with subprocess.Popen([*host.agent, "unpack", "d1"], stdin=subprocess.PIPE, env=host.env) as unpacking:
+        assert unpacking.stdin is not None
+        unpacking.stdin.write(tar_of(("a", b"x" * 5000))[:4000])
+        unpacking.stdin.flush()
+        eventually(lambda: any((host.root / "shared").glob(".unpacking-*")), 10)
+        unpacking.kill()
+    assert not host.work.exists()
+    host.call("unpack", "d1", stdin=tar_of(("a", b"whole")))
+    host.start("ls -A ..; cat a")
+    host.wait()
+    assert b"unpacking" not in host.log()
+    assert host.log().endswith(b"whole")
 
 
 @pytest.mark.parametrize(

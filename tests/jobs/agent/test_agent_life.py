@@ -30,7 +30,7 @@ def test_a_job_that_ends_well(host: Host) -> None:
     assert record["setup_seconds"] is None
     assert 0 <= record["run_seconds"] < 10
     assert record["started_at"] <= record["ended_at"]
-    assert host.state()["phase"] == "exited"
+    host.wait_for_phase("exited")
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ def test_a_full_disk_under_the_job(small_disk: Callable[[int], Path], make_host:
     record = host.wait()
     assert (record["reason"], record["exit_code"]) == ("exited", 28)
     assert record["detail"] == "no space left on the machine's disk"
-    assert host.state()["phase"] == "exited"
+    host.wait_for_phase("exited")
     host.wait_until_quiet()
 
 

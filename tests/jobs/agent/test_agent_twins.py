@@ -22,7 +22,7 @@ def test_when_the_runner_is_killed_the_switch_ends_the_job(host: Host) -> None:
     record = host.wait()
     assert (record["reason"], record["exit_code"]) == ("agent", None)
     assert (host.work / "checkpoint").read_text() == "saved whole"
-    assert host.state()["phase"] == "exited"
+    host.wait_for_phase("exited")
     host.wait_until_quiet()
 
 

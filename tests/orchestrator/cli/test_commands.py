@@ -223,6 +223,8 @@ def test_runs_and_commands_are_completed(
         ("gpujob show r-7", "2", "plain,r-7k2m9x"),
         ("gpujob show mn", "2", "plain,mnist"),
         ("gpujob ca", "1", "plain,cancel"),
+        ("gpujob submit --provider lo", "3", "plain,local"),
+        ("gpujob prices --gpu h200-", "3", "plain,H200-NVL"),
     ):
         monkeypatch.setenv("COMP_WORDS", words)
         monkeypatch.setenv("COMP_CWORD", position)

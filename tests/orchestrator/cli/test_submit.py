@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from orchestrator.cli import main
 from orchestrator.cli.session import Session
-from orchestrator.home import Home
 from orchestrator.records import Outcome, Phase, Run
 from tests.orchestrator.cli.conftest import Command
 from tests.orchestrator.scene import Scene
@@ -148,12 +147,11 @@ def test_wait_is_quiet_until_the_end(scene: Scene, spec: Path, capfdbinary: pyte
 def test_ctrl_c_detaches_and_says_how_to_come_back(
     scene: Scene, spec: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    def interrupted(home: Home, env: Mapping[str, str]) -> None:
-        if scene.controllers_wanted:
-            raise KeyboardInterrupt
-        scene.want_controller(home, env)
+    def interrupted(_seconds: float) -> None:
+        raise KeyboardInterrupt
 
-    assert main(["submit", str(spec)], session=Session(scene.home, {}, ensure_running=interrupted)) == 130
+    session = Session(scene.home, {}, ensure_running=scene.want_controller, sleep=interrupted)
+    assert main(["submit", str(spec)], session=session) == 130
     [run] = scene.store().runs()
     talk = capfdbinary.readouterr().err.decode()
     assert f"gpujob logs -f {run.id}" in talk and f"gpujob cancel {run.id}" in talk

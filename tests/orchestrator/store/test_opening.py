@@ -110,6 +110,27 @@ def test_many_processes_open_a_new_store_at_once(url: str) -> None:
 
 
 @pytest.mark.process
+def test_what_one_process_commits_another_sees_after_a_third_has_closed(tmp_path: Path) -> None:
+    url = _sqlite(tmp_path / "store.db")
+    code = "import sys; from orchestrator.store.store import Store; s = Store.open(sys.argv[1]); print(len(s.runs()))"
+
+    def runs_seen_elsewhere() -> str:
+        """By a process that opens, looks and closes, as `gpujob ps` does."""
+        argv = [sys.executable, "-c", f"{code}; s.close()", url]
+        return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+    store = Store.open(url)
+    with store._database.read() as one:
+        one.exec_driver_sql("SELECT id FROM runs").all()
+        with store._database.read() as another:  # opened while the first is in use, as in a controller's threads
+            another.exec_driver_sql("SELECT id FROM runs").all()
+    assert runs_seen_elsewhere() == "0\n"
+    store.add_run(a_run())
+    assert runs_seen_elsewhere() == "1\n"
+    store.close()
+
+
+@pytest.mark.process
 def test_a_sqlite_store_is_opened_with_nothing_that_it_does_not_need(tmp_path: Path) -> None:
     code = (
         "import sys; from orchestrator.store.store import Store; s = Store.open(sys.argv[1]); s.runs();"

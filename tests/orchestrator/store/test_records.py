@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 
 from orchestrator.records import Phase, Run
-from orchestrator.store.store import RunAmbiguous, RunNotFound, Store, StoreConflict, StoreTooNew
+from orchestrator.store.store import RunAmbiguous, RunNotFound, Store, StoreBroken, StoreConflict, StoreTooNew
 from tests.orchestrator.store.examples import (
     NOON,
     a_charge,
@@ -103,6 +103,15 @@ def test_a_word_of_a_newer_version_is_named(store: Store) -> None:
         store.claim("c1", limit=1, lease_seconds=30)
     with store._database.read() as connection:
         assert connection.exec_driver_sql("SELECT lease_owner FROM runs").scalar_one() is None
+
+
+@pytest.mark.parametrize("nonsense", ["spec = '{'", "phase_since = 4611686018427387904"])
+def test_a_row_that_makes_no_sense_is_named(store: Store, nonsense: str) -> None:
+    store.add_run(a_run())
+    with store._database.transaction() as connection:
+        connection.exec_driver_sql(f"UPDATE runs SET {nonsense}")
+    with pytest.raises(StoreBroken, match=r"table runs, row 'r-7k2m9x' makes no sense"):
+        store.runs()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,38 @@
+"""The Python that templates are tested with: a virtual environment with PyTorch, made once and kept in the checkout."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[2]
+MNIST = CHECKOUT / "templates/mnist"
+VENV = CHECKOUT / ".venv-templates"
+
+
+@pytest.fixture(scope="session")
+def torch_env() -> dict[str, str]:
+    """Variables of a shell in which `python3` has what the template's own setup.sh puts in."""
+    env = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("MNIST", "GPUJOB_", "EPOCHS"))},
+        "PATH": f"{VENV}/bin:{os.environ['PATH']}",
+        "OMP_NUM_THREADS": "1",
+    }
+    recipe = b"".join(path.read_bytes() for path in sorted([*MNIST.glob("requirements*.txt"), MNIST / "setup.sh"]))
+    wanted = hashlib.sha256(recipe + sys.version.encode()).hexdigest()
+    made = VENV / "made-from"
+    with (CHECKOUT / ".venv-templates.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists() or made.read_text() != wanted:
+            shutil.rmtree(VENV, ignore_errors=True)
+            subprocess.run([sys.executable, "-m", "venv", VENV], check=True, timeout=120)
+            subprocess.run(["sh", MNIST / "setup.sh"], env=env, check=True, timeout=1800)
+            made.write_text(wanted)
+    return env

@@ -1,0 +1,113 @@
+"""The documentation says what the program does: help texts, exit codes, and every field of --json."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+import click
+import pytest
+
+from jobs.machine import FileEntry
+from jobs.metrics import series
+from jobs.spec import Spec
+from orchestrator.cli import documents
+from orchestrator.cli.command import Command
+from orchestrator.cli.exit_codes import MEANINGS
+from orchestrator.cli.group import COMMANDS, gpujob
+from orchestrator.cli.session import Session
+from orchestrator.placement import Ranked, Ranking
+from orchestrator.submission import Plan
+from providers.base import Offer
+from tests.orchestrator.scene import START, Scene
+
+DOCS = Path(__file__).parents[1] / "docs"
+TOP = click.Context(gpujob, info_name="gpujob")
+
+
+def command(name: str) -> Command:
+    found = gpujob.get_command(TOP, name)
+    assert isinstance(found, Command)
+    return found
+
+
+def generator() -> ModuleType:
+    spec = spec_from_file_location("generate", DOCS / "generate.py")
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_is_current() -> None:
+    assert (DOCS / "cli.md").read_text() == generator().reference(), "run `make docs`"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_examples_and_exit_codes(name: str) -> None:
+    found = command(name)
+    assert found.help and found.name == name
+    assert found.get_short_help_str(200) == COMMANDS[name].help, "the list of commands says the same as the command"
+    assert found.examples and all(f"gpujob {name}" in example for example in found.examples)
+    assert {0, 2} <= set(found.exits) <= set(MEANINGS)
+    assert all(option.help for option in found.params if isinstance(option, click.Option))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_examples_only_use_options_that_exist(name: str) -> None:
+    known = {word for parameter in command(name).params for word in (*parameter.opts, *parameter.secondary_opts)}
+    for example in command(name).examples:
+        for part in re.split(r"&&|\||\$\(", example):
+            words = part.split(" -- ")[0].split()
+            if words[:2] == ["gpujob", name]:
+                assert {word for word in words if word.startswith("-")} <= known, example
+
+
+def fields(section: str, part: int = 0) -> set[str]:
+    """The fields in one table of a section of docs/json.md."""
+    text = (DOCS / "json.md").read_text().split(f"## gpujob {section}\n")[1].split("\n## ")[0]
+    tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    return set(re.findall(r"^\| `(\w+)` \|", tables[part], re.MULTILINE))
+
+
+def test_every_field_of_json_is_documented(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    run = scene.run()
+    scene.measured(run.id, "loss", [0.5])
+    session = Session(scene.home, {})
+    shown = documents.show_document(session, run)
+    [charge] = session.store.charges()
+    listed = documents.run_document(run, [], charge.amount_usd)
+    ranked = Ranked(offer(), Decimal(1))
+    plan = Plan(Spec(name="mnist", run="true"), Ranking((ranked,), {}), Decimal(1))
+    assert set(listed) == fields("ps")
+    assert set(shown) == fields("ps") | fields("show")
+    assert set(shown["attempts"][0]) == fields("show", 1)
+    assert set(documents.charge_document(charge)) == fields("cost")
+    assert set(documents.offer_document(ranked)) == fields("prices")
+    assert set(documents.plan_document(plan)) == fields("submit --dry-run")
+    assert set(documents.artifact_document(FileEntry("a", 1, 0, "x"))) == fields("artifacts")
+    [point] = documents.metrics_document(series(scene.home.run(run.id).metrics))["loss"]
+    assert set(point) == fields("metrics")
+    session.close()
+
+
+def offer() -> Offer:
+    return Offer(
+        provider="local",
+        offer_id="local",
+        region="",
+        gpu=None,
+        gpu_count=0,
+        gpu_memory_gb=None,
+        vcpus=2,
+        memory_gb=8,
+        disk_gb=None,
+        spot=False,
+        usd_per_hour=Decimal(0),
+        fetched_at=START,
+        source="test",
+    )
