@@ -12,7 +12,7 @@ import click
 
 from orchestrator.cli import exit_codes
 
-# Class name -> exit code, for exceptions of our own packages and of the store's library.
+# Class name -> exit code, for exceptions of our own packages.
 EXPECTED = {
     "SpecError": exit_codes.USAGE,
     "BundleError": exit_codes.USAGE,
@@ -31,6 +31,7 @@ EXPECTED = {
     "Rejected": exit_codes.USAGE,
     "ProviderError": exit_codes.JOB_FAILED,
     "KeyFileError": exit_codes.JOB_FAILED,
+    "KnownHostsDamaged": exit_codes.JOB_FAILED,
     "TransportError": exit_codes.JOB_FAILED,
     "AgentError": exit_codes.JOB_FAILED,
     "StoreError": exit_codes.JOB_FAILED,
@@ -68,25 +69,10 @@ def _explain(error: Exception) -> int:
     for base in type(error).__mro__:
         if base.__name__ in EXPECTED and base.__module__.startswith(_OURS):
             return _say(str(error), EXPECTED[base.__name__])
-    if (text := _of_the_store(error)) is not None:
-        return _say(text, exit_codes.JOB_FAILED)
     if isinstance(error, OSError) and error.strerror:
         where = f": {error.filename}" if error.filename else ""
         return _say(f"{error.strerror}{where}", exit_codes.JOB_FAILED)
     return _say(f"a bug in gpujob: {type(error).__name__}: {error}{_keep_traceback(error)}", exit_codes.JOB_FAILED)
-
-
-def _of_the_store(error: Exception) -> str | None:
-    """A database that cannot be used is the user's to mend: its own words, without SQL and without a password."""
-    if not type(error).__module__.startswith("sqlalchemy."):
-        return None
-    kinds = {base.__name__ for base in type(error).__mro__}
-    if "ArgumentError" in kinds or "NoSuchModuleError" in kinds:
-        return f"GPUJOB_DATABASE_URL is not a database's address: {error}"
-    if "OperationalError" not in kinds and "InterfaceError" not in kinds:
-        return None
-    words = str(getattr(error, "orig", error)).strip().splitlines()
-    return f"the store cannot be used: {words[0] if words else type(error).__name__}"
 
 
 def _keep_traceback(error: Exception) -> str:

@@ -13,7 +13,7 @@ from jobs.machine import AgentError
 from jobs.streams import AttemptFiles
 from jobs.transport.base import TransportError
 from orchestrator import ledger, secrets
-from orchestrator.phases.running import pull_checkpoint, read_metrics
+from orchestrator.phases.running import pull_checkpoint, read_metrics, values_to_hide
 from orchestrator.phases.visit import Next, Visit
 from orchestrator.records import AttemptOutcome, Json, Outcome, Phase
 from orchestrator.reports.html import write_report
@@ -86,7 +86,7 @@ def _drain(visit: Visit) -> None:
     while True:
         offsets = files.offsets()
         look = visit.machine().visit(offsets)
-        files.append(offsets, look.new, final=look.drained)
+        files.append(offsets, look.new, secrets=values_to_hide(visit), final=look.drained)
         if look.drained:
             break
     read_metrics(visit, final=True)

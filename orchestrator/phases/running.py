@@ -76,7 +76,7 @@ def watch(visit: Visit) -> Next:
         return _not_answering(visit, error)
     visit.clear("not answering")
     is_last = look.exit is not None and look.drained
-    files.append(offsets, look.new, secrets=_values_to_hide(visit), final=is_last)
+    files.append(offsets, look.new, secrets=values_to_hide(visit), final=is_last)
     if any(look.new.values()) or is_last:
         read_metrics(visit, final=is_last)
     _note_state(visit, look)
@@ -100,6 +100,17 @@ def read_metrics(visit: Visit, *, final: bool) -> None:
         final=final,
         now=visit.now.timestamp(),
     )
+
+
+def values_to_hide(visit: Visit) -> Collection[str]:
+    """The values of the run's secrets, which its logs must not show."""
+    if not visit.spec.secrets:
+        return ()
+    try:
+        world = visit.world
+        return secrets.resolve(visit.run.id, visit.spec.secrets, world.home, world.env).values()
+    except (secrets.SecretMissing, secrets.SecretsFileOpen):
+        return ()
 
 
 def _cancelled_before_start(visit: Visit) -> bool:
@@ -167,16 +178,6 @@ def _not_answering(visit: Visit, error: Exception) -> Next:
         visit.close_attempt(AttemptOutcome.HOST_LOST, f"the machine did not answer for {UNREACHABLE_LIMIT}: {error}")
         return Next(Phase.COLLECT)
     return visit.stay(min(15.0, 1.0 + silent_for.total_seconds() / 4))
-
-
-def _values_to_hide(visit: Visit) -> Collection[str]:
-    if not visit.spec.secrets:
-        return ()
-    try:
-        world = visit.world
-        return secrets.resolve(visit.run.id, visit.spec.secrets, world.home, world.env).values()
-    except (secrets.SecretMissing, secrets.SecretsFileOpen):
-        return ()
 
 
 def _note_state(visit: Visit, look: Look) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import time
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.process
     ],
 )
 def test_the_exit_code_says_what_happened(
-    gpujob: Gpujob, spec: dict[str, object], code: int, outcome: str, error: str | None
+    gpujob: Gpujob, spec: dict[str, Any], code: int, outcome: str, error: str | None
 ) -> None:
     done = gpujob("submit", str(gpujob.job(**spec)))
     assert done.returncode == code, done.stderr
