@@ -156,13 +156,16 @@ def _docker_facts() -> Json:
 # ---- unpack: the shipped files ---------------------------------------------------------------------------------------
 
 
-def unpack(folder: Folder, digest: str) -> None:
-    """Put a tar stream into shared/work, whole or not at all."""
+def unpack(folder: Folder, digest: str, below: str = "") -> None:
+    """Put a tar stream into shared/work, or into a folder of it, whole or not at all."""
     import shutil
 
-    done = folder.load("unpacked.json")
-    work = folder.path("shared", "work")
-    if done and done.get("digest") == digest and os.path.isdir(work):
+    if os.path.isabs(below) or ".." in below.split("/"):
+        raise Refused("%r does not stay in the working directory" % below)
+    records = folder.load("unpacked.json") or {}
+    done = records.get(below)
+    work = os.path.normpath(folder.path("shared", "work", below))
+    if done and done["digest"] == digest and os.path.isdir(work):
         while sys.stdin.buffer.read(BLOCK):  # the sender must not die of a broken pipe
             pass
         answer({"files": done["files"], "bytes": done["bytes"]})
@@ -174,13 +177,15 @@ def unpack(folder: Folder, digest: str) -> None:
     try:
         files, size = _extract(sys.stdin.buffer, fresh)
         _refuse_other_files(folder)
+        os.makedirs(os.path.dirname(work), exist_ok=True)
         if os.path.isdir(work):
             os.rename(work, old)
         os.rename(fresh, work)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
-    write_record(folder.path("unpacked.json"), {"digest": digest, "files": files, "bytes": size})
+    record = {"digest": digest, "files": files, "bytes": size}
+    write_record(folder.path("unpacked.json"), {**(records if below else {}), below: record})
     answer({"files": files, "bytes": size})
 
 
@@ -560,7 +565,7 @@ class Runner:
         argv += ["--security-opt", "label=disable", "--shm-size", "%db" % max(64 * BLOCK, memory()[1] // 2)]
         argv += [word for name, value in (spec.get("labels") or {}).items() for word in ("--label", name + "=" + value)]
         argv += [word for name in given for word in ("--env", name)]  # values never stand in argv
-        argv += ["--gpus", str(spec["gpus"])] if spec.get("gpus") else []
+        argv += ["--gpus", _gpus_of(spec["gpus"])] if spec.get("gpus") else []
         argv += ["--memory", "%db" % spec["memory_bytes"]] if spec.get("memory_bytes") else []
         # The image's own entry point could be any program; what runs is the job's `run`.
         argv += [*(spec.get("args") or []), "--entrypoint", "sh", spec["image"], "/gpujob/entry.sh"]
@@ -974,6 +979,12 @@ def _put_pip(path: str, base_python: str) -> None:
         with open(launcher, "w") as file:
             file.write(PIP_LAUNCHER)
         os.chmod(launcher, 0o755)
+
+
+def _gpus_of(count: int) -> str:
+    """Docker's word for the GPUs that are this machine's: those that the host gave it, else as many as it has."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return '"device=%s"' % given if given else str(count)
 
 
 def _open_to_all(folder: Folder) -> None:

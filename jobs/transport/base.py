@@ -49,7 +49,9 @@ class Transport(Protocol):
         """Run a command and stream `chunks` into its stdin. `timeout` is for the longest wait without progress."""
         ...
 
-    def receive(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float) -> AbstractContextManager[Iterator[bytes]]:
+    def receive(
+        self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float
+    ) -> AbstractContextManager[Iterator[bytes]]:
         """Run a command and iterate over its stdout as it comes.
 
         The iterator raises TransportError when the command failed (its stderr in the message), when nothing came for
@@ -58,7 +60,7 @@ class Transport(Protocol):
         ...
 
     def read(self, ranges: Sequence[ByteRange], *, timeout: float) -> list[bytes | None]:
-        """The bytes of several files in one round trip; None for a file that is not there. Never more than each limit."""
+        """The bytes of several files in one round trip, each at most its limit; None for a file that is not there."""
         ...
 
     def close(self) -> None:
