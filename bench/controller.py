@@ -17,6 +17,14 @@ import time
 from pathlib import Path
 
 from bench.measure import table
+from jobs.spec import Spec
+from orchestrator.controller import Controller
+from orchestrator.home import Home
+from orchestrator.records import Phase, Run
+from orchestrator.store.store import Store
+from orchestrator.world import World, steady_clock
+from tests.fakes.fake_machine import FakeMachines, Script
+from tests.fakes.memory_provider import MemoryProvider
 
 COUNTS = (100, 300, 1000)
 SECONDS = 20.0
@@ -50,13 +58,6 @@ def report() -> str:
 
 def measure(count: int, *, talkative: bool) -> dict[str, float]:
     """Submit `count` jobs that never end, wait until all are watched, then look at this process for a while."""
-    from orchestrator.controller import Controller
-    from orchestrator.home import Home
-    from orchestrator.store.store import Store
-    from orchestrator.world import World, steady_clock
-    from tests.fakes.fake_machine import FakeMachines, Script
-    from tests.fakes.memory_provider import MemoryProvider
-
     with tempfile.TemporaryDirectory() as folder:
         home, clock = Home(Path(folder)), steady_clock()
         cloud = MemoryProvider(clock)
@@ -68,27 +69,32 @@ def measure(count: int, *, talkative: bool) -> dict[str, float]:
         stop = threading.Event()
         serving = threading.Thread(target=Controller(world, "bench").serve, args=(stop,))
         serving.start()
-        _until_watched(store, count)
-        visits, cpu, began = sum(machine.visits for machine in machines), time.process_time(), time.monotonic()
-        time.sleep(SECONDS)
-        seconds = time.monotonic() - began
-        measured = {
-            "cpu_share": (time.process_time() - cpu) / seconds,
-            "memory_mb": _resident_mb(),
-            "visits_per_second": (sum(machine.visits for machine in machines) - visits) / seconds,
-        }
-        stop.set()
-        serving.join()
-        store.close()
-    return measured
+        try:
+            _until_watched(store, count)
+            return _look(machines)
+        finally:
+            stop.set()
+            serving.join()
+            store.close()
 
 
-def _submit(store: object, home: object, count: int) -> None:
-    from orchestrator.home import Home
-    from orchestrator.records import Run
-    from orchestrator.store.store import Store
+def _look(machines: FakeMachines) -> dict[str, float]:
+    visits, cpu, began = _visits(machines), time.process_time(), time.monotonic()
+    time.sleep(SECONDS)
+    seconds = time.monotonic() - began
+    return {
+        "cpu_share": (time.process_time() - cpu) / seconds,
+        "memory_mb": _resident_mb(),
+        "visits_per_second": (_visits(machines) - visits) / seconds,
+    }
 
-    assert isinstance(store, Store) and isinstance(home, Home)
+
+def _visits(machines: FakeMachines) -> int:
+    return sum(machine.visits for machine in machines)
+
+
+
+def _submit(store: Store, home: Home, count: int) -> None:
     now = store.now()
     for number in range(count):
         run_id = f"r-{number:06d}"
@@ -104,16 +110,10 @@ def _submit(store: object, home: object, count: int) -> None:
 
 
 def _spec() -> dict[str, object]:
-    from jobs.spec import Spec
-
     return Spec.model_validate({"name": "job", "run": "true", "place": {"providers": ["memory"]}}).to_json()
 
 
-def _until_watched(store: object, count: int) -> None:
-    from orchestrator.records import Phase
-    from orchestrator.store.store import Store
-
-    assert isinstance(store, Store)
+def _until_watched(store: Store, count: int) -> None:
     deadline = time.monotonic() + 60 + count
     while sum(run.phase is Phase.WATCH for run in store.runs(active=True)) < count:
         if time.monotonic() > deadline:

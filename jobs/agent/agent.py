@@ -57,7 +57,7 @@ class Refused(Exception):
 def main(arguments: Sequence[str]) -> int:
     name, rest = (arguments[0], list(arguments[1:])) if arguments else ("", [])
     command = COMMANDS.get(name)
-    if command is None or len(rest) != (name == "unpack"):
+    if command is None or len(rest) not in ((1, 2) if name == "unpack" else (0,)):
         return _failed("not a command: %r; there are: %s" % (" ".join(arguments), " ".join(sorted(COMMANDS))), name)
     try:
         command(Folder(os.path.dirname(os.path.abspath(__file__))), *rest)

@@ -112,7 +112,7 @@ def _collect_again(visit: Visit, error: Exception) -> Next:
         visit.run.artifacts_complete = not visit.spec.artifacts
         visit.note("warning", f"artifacts could not be collected: {error}")
         return Next(Phase.TEARDOWN)
-    if visit.since("collecting") == timedelta(0):
+    if not visit.since("collecting"):
         visit.note("warning", f"collecting failed, trying again: {error}")
     return visit.stay(2.0)
 

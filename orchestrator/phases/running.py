@@ -141,9 +141,10 @@ def _try_again(visit: Visit, what: str, error: Exception) -> Next:
     if (gone := _fate(visit)) is not None:
         visit.close_attempt(gone, str(error))
         return Next(Phase.TEARDOWN)
-    if visit.since(what) > UNREACHABLE_LIMIT:
+    failing_for = visit.since(what)
+    if failing_for > UNREACHABLE_LIMIT:
         return _lost(visit, f"{what} failed for {UNREACHABLE_LIMIT}: {error}")
-    if visit.since(what) == timedelta(0):
+    if not failing_for:
         visit.note("warning", f"{what} failed, trying again: {error}")
     return visit.stay(2.0)
 
@@ -169,7 +170,7 @@ def _fate(visit: Visit) -> AttemptOutcome | None:
 def _not_answering(visit: Visit, error: Exception) -> Next:
     visit.world.forget_machine(visit.current.machine)
     silent_for = visit.since("not answering")
-    if silent_for == timedelta(0):
+    if not silent_for:
         visit.note("warning", f"the machine does not answer: {error}")
     if (gone := _fate(visit)) is not None:
         visit.close_attempt(gone, f"the machine is gone: {error}")

@@ -114,6 +114,7 @@ class Visit:
         if mark not in marks:
             marks[mark] = self.now.isoformat()
             self.changed = True
+            return timedelta(0)
         return self.now - datetime.fromisoformat(marks[mark])
 
     def clear(self, mark: str) -> None:

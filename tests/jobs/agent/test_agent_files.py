@@ -91,6 +91,16 @@ def test_other_files_replace_the_first_until_the_job_has_started(host: Host) -> 
     assert (done.returncode, (host.work / "new").exists()) == (2, True)
 
 
+def test_a_checkpoint_goes_into_its_folder_and_leaves_the_rest(host: Host) -> None:
+    host.call("unpack", "d1", stdin=tar_of(("train.py", b"1"), ("ckpt/old", b"old")))
+    for _ in range(2):
+        assert host.call("unpack", "d2", "ckpt", stdin=tar_of(("step", b"7"))).returncode == 0
+    assert host.call("unpack", "d1", stdin=tar_of(("train.py", b"1"), ("ckpt/old", b"old"))).returncode == 0
+    found = {path.relative_to(host.work).as_posix() for path in host.work.rglob("*") if path.is_file()}
+    assert found == {"train.py", "ckpt/step"}
+    assert host.call("unpack", "d3", "../out", stdin=tar_of(("a", b"1"))).returncode == 2
+
+
 def test_what_a_killed_unpack_left_goes_with_the_start(host: Host) -> None:
     """Nobody else would ever remove it."""
     with subprocess.Popen([*host.agent, "unpack", "d1"], stdin=subprocess.PIPE, env=host.env) as unpacking:
