@@ -13,7 +13,7 @@ import os
 import stat
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,12 +58,13 @@ class Bundle:
         return tuple(sizes.most_common(count))
 
 
-def scan(workdir: Path) -> Bundle:
-    """Look what is to be shipped. Reads no file but the ignore files."""
+def scan(workdir: Path, *, leave_out: Collection[Path] = ()) -> Bundle:
+    """Look what is to be shipped. Reads no file but the ignore files. `leave_out` are folders that never are."""
     root = workdir.resolve()
     if not root.is_dir():
         raise BundleError(f"{workdir} is not a directory: set `workdir` to the one to ship")
-    files = sorted(_walk(root), key=lambda file: os.fsencode(file.path))
+    hidden = {str(folder.resolve()) for folder in leave_out}
+    files = sorted(_walk(root, hidden), key=lambda file: os.fsencode(file.path))
     return Bundle(root, tuple(files))
 
 
@@ -144,14 +145,14 @@ class _Folder:
         return _Folder(path, self.git + git, self.own + own)
 
 
-def _walk(root: Path) -> Iterator[BundleFile]:
+def _walk(root: Path, hidden: Collection[str]) -> Iterator[BundleFile]:
     top = str(root)
     waiting = [_Folder(top, _rules_above(root), ()).enter(top)]
     while waiting:
         folder = waiting.pop()
         for entry in _entries(folder.path):
             directory = entry.is_dir(follow_symlinks=False)
-            if entry.name == ".git" or folder.leaves_out(entry.path, directory=directory):
+            if entry.name == ".git" or entry.path in hidden or folder.leaves_out(entry.path, directory=directory):
                 continue
             if directory:
                 waiting.append(folder.enter(entry.path))

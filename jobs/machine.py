@@ -67,15 +67,16 @@ class Machine:
     def __init__(self, transport: Transport, directory: str, *, python: str = "python3") -> None:
         self._transport = transport
         self._directory = directory.rstrip("/")
-        self._agent = [python, f"{self._directory}/agent.py"]
+        # Isolated and without site-packages: the agent needs neither, and it starts in half the time.
+        self._agent = [python, "-I", "-S", f"{self._directory}/agent.py"]
 
     def install(self, *, timeout: float = 60) -> None:
         """Put the agent on the machine; the directory is made when it is missing."""
         self._put("agent.py", files("jobs.agent").joinpath("agent.py").read_bytes(), timeout=timeout)
 
-    def probe(self, *, timeout: float = 60) -> Json:
-        """Facts about the machine: GPUs, CPUs, memory, disk, Python, Docker. See designs/0002."""
-        return self._ask("probe", timeout=timeout)
+    def probe(self, *, docker: bool = True, timeout: float = 60) -> Json:
+        """Facts about the machine: GPUs, CPUs, memory, disk, Python, and Docker where it matters. See designs/0002."""
+        return self._ask("probe", {"docker": docker}, timeout=timeout)
 
     def unpack(self, bundle: Path, digest: str, *, folder: str | None = None, timeout: float = 120) -> Json:
         """Ship a tar file into the job's working directory, or a folder of it; doing it twice changes nothing."""
@@ -86,8 +87,7 @@ class Machine:
 
     def start(self, job: Json, secrets: Mapping[str, str], *, timeout: float = 60) -> bool:
         """Start the job, detached. False when it was started before. Secrets go over stdin and stay in memory."""
-        self._put("job.json", json.dumps(job, indent=1).encode(), timeout=timeout)
-        answer = self._ask("start", {"secrets": dict(secrets)}, timeout=timeout)
+        answer = self._ask("start", {"job": job, "secrets": dict(secrets)}, timeout=timeout)
         return not answer.get("already", False)
 
     def visit(self, offsets: Mapping[str, int], *, limit: int = 4 * _CHUNK, timeout: float = 30) -> Visit:

@@ -25,7 +25,6 @@ from jobs import loader
 from jobs.bundle import Bundle
 from jobs.problems import SpecError
 from jobs.spec import Spec, Vocabulary
-from jobs.transport import keys
 from orchestrator import secrets
 from orchestrator.home import Home, RunFolder
 from orchestrator.records import Event, Phase, Run
@@ -98,7 +97,7 @@ def prepare(
     workdir = (folder / Path(spec.workdir).expanduser()).resolve()
     if not workdir.is_dir():
         raise SubmissionError(f"workdir {spec.workdir!r} is no directory: {workdir}")
-    return Prepared(spec, text, bundles.scan(workdir))
+    return Prepared(spec, text, bundles.scan(workdir, leave_out=[home.root]))
 
 
 def submit(prepared: Prepared, *, store: Store, home: Home, env: Mapping[str, str], any_size: bool = False) -> Run:
@@ -108,7 +107,7 @@ def submit(prepared: Prepared, *, store: Store, home: Home, env: Mapping[str, st
     run_id = _new_id(store, home)
     folder = home.run(run_id)
     try:
-        _write_folder(folder, prepared, run_id)
+        _write_folder(folder, prepared)
         digest = bundles.write(prepared.bundle, folder.bundle)
         secrets.hand_over(run_id, prepared.spec.secrets, home, env)
         return _enter(run_id, prepared, digest, store, env)
@@ -189,10 +188,8 @@ def _new_id(store: Store, home: Home) -> str:
             return run_id
 
 
-def _write_folder(folder: RunFolder, prepared: Prepared, run_id: str) -> None:
+def _write_folder(folder: RunFolder, prepared: Prepared) -> None:
     folder.spec.write_bytes(prepared.text)
-    public_key = keys.ensure(folder.key, comment=f"gpujob-{run_id}")
-    folder.key.with_suffix(".pub").write_text(public_key + "\n")
 
 
 def _enter(run_id: str, prepared: Prepared, digest: str, store: Store, env: Mapping[str, str]) -> Run:

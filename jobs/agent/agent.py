@@ -112,7 +112,7 @@ def probe(folder: Folder) -> None:
             "memory_bytes": memory()[1],
             "disk_free_bytes": shutil.disk_usage(folder.root).free,
             **_gpus(),
-            "docker": _docker_facts(),
+            "docker": _docker_facts() if request().get("docker", True) else None,
             "time": time.time(),
             "boot_id": read_text("/proc/sys/kernel/random/boot_id").strip() or None,
         }
@@ -295,7 +295,10 @@ def _refuse_links_out(root: str) -> None:
 
 
 def start(folder: Folder) -> None:
-    secrets = request().get("secrets") or {}
+    asked = request()
+    secrets = asked.get("secrets") or {}
+    if isinstance(asked.get("job"), dict) and not folder.has("state.json"):
+        write_record(folder.path("job.json"), asked["job"])
     job = folder.load("job.json")
     if job is None or not isinstance(job.get("run"), str):
         raise Refused("job.json is missing, or says nothing to run")

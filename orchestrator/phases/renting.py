@@ -11,6 +11,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 from jobs.machine import AgentError
+from jobs.transport import keys
 from jobs.transport.base import AccessRefused, TransportError
 from orchestrator import ledger, placement
 from orchestrator.phases.fitness import shortcoming
@@ -114,7 +115,7 @@ def boot(visit: Visit) -> Next:
 def probe(visit: Visit) -> Next:
     """Look whether the machine is what was sold, before anything is shipped to it."""
     try:
-        facts = visit.machine().probe()
+        facts = visit.machine().probe(docker=visit.spec.image is not None)
     except (TransportError, AgentError) as error:
         if visit.since("probe failed") > timedelta(seconds=60):
             return _bad_host(visit, f"it cannot be examined: {error}")
@@ -204,7 +205,7 @@ def _give_up(visit: Visit, outcome: Outcome, error: str | None) -> Next:
 def _launch_request(visit: Visit) -> LaunchRequest:
     attempt = visit.current
     seconds = ledger.deadline_seconds(visit.spec.limits, usd_per_hour=attempt.usd_per_hour, spent=visit.spent())
-    public_key = visit.folder.key.with_suffix(".pub")
+    own = visit.provider.traits.owned  # the user has a key for it already
     return LaunchRequest(
         name=attempt.machine,
         owner=visit.run.owner,
@@ -213,7 +214,7 @@ def _launch_request(visit: Visit) -> LaunchRequest:
         deadline=visit.now + timedelta(seconds=seconds),
         disk_gb=visit.spec.resources.disk / 10**9,
         image=visit.spec.image,
-        public_key=public_key.read_text().strip() if public_key.exists() else "",
+        public_key="" if own else keys.ensure(visit.folder.key, comment=attempt.machine),
     )
 
 

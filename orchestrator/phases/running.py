@@ -236,7 +236,7 @@ def _while_it_runs(visit: Visit) -> Next:
         return stopping
     _estimate(visit)
     _pull_meanwhile(visit)
-    quick = 0.1 + visit.waited.total_seconds() / 20
+    quick = 0.02 + visit.waited.total_seconds() / 10
     return visit.stay(min(visit.provider.traits.watch_seconds, quick))
 
 

@@ -32,7 +32,8 @@ def test_the_next_attempt_starts_from_the_checkpoint(gpujob: Gpujob) -> None:
     run = gpujob.submit(spec)
     snapshots = gpujob.home / "runs" / run / "checkpoints"
     gpujob.until(run, lambda _: snapshots.exists() and any(snapshots.glob("0*")))
-    marked = [(pid, command) for pid, command, env in processes() if "GPUJOB_MACHINE=" in env]
+    home = str(gpujob.home)
+    marked = [(pid, command) for pid, command, env in processes() if "GPUJOB_MACHINE=" in env and home in env + command]
     for pid, _ in sorted(marked, key=lambda process: "agent.py start" not in process[1]):
         os.kill(pid, signal.SIGKILL)  # the agent first: a job that is killed under it has failed by itself
     shown = gpujob.wait(run)

@@ -91,7 +91,7 @@ class FakeMachine:
         self._reach()
         self.installed += 1
 
-    def probe(self, *, timeout: float = 60) -> Json:
+    def probe(self, *, docker: bool = True, timeout: float = 60) -> Json:
         self._reach()
         return {**_HEALTHY, "time": self._now(), **self.script.facts}
 

@@ -62,8 +62,6 @@ def test_a_submitted_run_has_all_its_files_and_is_due(scene: Scene, store: Store
     assert folder.spec.read_text() == YAML
     assert len(str(kept.notes["bundle_digest"])) == 64 and folder.bundle.stat().st_size > 0
     assert stat.S_IMODE(folder.root.stat().st_mode) == 0o700
-    assert stat.S_IMODE(folder.key.stat().st_mode) == 0o600
-    assert folder.key.with_suffix(".pub").read_text().startswith("ssh-ed25519 ")
 
 
 def test_ids_are_short_and_readable(scene: Scene, store: Store, spec: Path) -> None:
@@ -148,3 +146,13 @@ def test_a_dict_counts_its_paths_from_the_current_directory(
 def test_owner_is_something_that_every_cloud_can_write(chosen: str, name: str) -> None:
     assert owner({"GPUJOB_OWNER": chosen}) == name
     assert owner({})
+
+
+def test_gpujobs_own_home_is_never_shipped(tmp_path: Path) -> None:
+    """A home inside the working directory would ship every earlier bundle with each new one."""
+    scene = Scene(tmp_path)
+    (scene.home.root / "runs").mkdir(parents=True)
+    (scene.home.root / "runs" / "old").write_bytes(b"x")
+    spec = scene.home.root.parent / "train.yaml"
+    spec.write_text(YAML)
+    assert {file.path.split("/")[0] for file in prepare(scene, spec).bundle.files} == {"train.yaml"}
