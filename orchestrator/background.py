@@ -25,11 +25,11 @@ log = logging.getLogger("gpujob.controller")
 
 
 def ensure_running(home: Home, env: Mapping[str, str]) -> None:
-    """Start a controller in the background when none holds this home's lock. Returns at once.
+    """Start a controller in the background when none serves this home or its shared database. Returns at once.
 
     Called after the run is in the store: a controller that is just ending looks once more after it let go of the lock.
     """
-    if is_running(home):
+    if is_running(home) or _served_elsewhere(home, env):
         return
     with home.controller_log.open("ab") as output:
         subprocess.Popen(
@@ -91,6 +91,20 @@ def _has_more(home: Home, env: Mapping[str, str]) -> bool:
     store = Store.open(home.database_url(env))
     try:
         return store.next_due() is not None
+    finally:
+        store.close()
+
+
+def _served_elsewhere(home: Home, env: Mapping[str, str]) -> bool:
+    """Whether a controller on any host serves a shared database."""
+    url = home.database_url(env)
+    if url.startswith("sqlite"):
+        return False
+    from orchestrator.store.store import Store
+
+    store = Store.open(url)
+    try:
+        return bool(store.controllers())
     finally:
         store.close()
 

@@ -92,6 +92,8 @@ def prepare(
 ) -> Prepared:
     """Read and check all that can be checked here. Raises SpecError, SubmissionError, SecretMissing."""
     spec, text, folder = _load(source, overrides or {})
+    if spec.build is not None:
+        raise SubmissionError("build: is not supported yet: build and push the image yourself, and name it in image:")
     if missing := secrets.check(spec.secrets, home, env):
         raise secrets.SecretMissing(missing, home)
     workdir = (folder / Path(spec.workdir).expanduser()).resolve()

@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.process, pytest.mark.postgres]
 
 @pytest.fixture
 def shared(tmp_path: Path) -> Iterator[Gpujob]:
+    (tmp_path / "pg").mkdir()
     with running_postgres(tmp_path / "pg") as url:
         yield Gpujob(tmp_path, env={"GPUJOB_DATABASE_URL": url})
 
