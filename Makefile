@@ -34,7 +34,7 @@ demo: setup  ## The main job: a network learns to read digits on this computer
 docs: setup  ## Write docs/cli.md from the commands' own help
 	$(BIN)/python docs/generate.py
 
-bench: setup  ## Measure, and print the tables of docs/benchmarks.md
+bench: setup  ## Measure, and print the tables (bench/README.md)
 	$(BIN)/python -m bench
 
 clean:  ## Remove what the other targets made

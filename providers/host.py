@@ -27,6 +27,7 @@ LABEL = "gpujob.machine"
 END_SECONDS = 20.0  # how long one call to `terminate` tries
 _LOCK_SECONDS = 10.0
 _DOCKER_SECONDS = 10.0
+_DELETE_SECONDS = 0.5
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _RECORD = "machine.json"
 _BILL = "bill.jsonl"
@@ -64,8 +65,8 @@ def create(root: Path, request: Json, clock: Clock = time.time) -> Json:
             "gpu_ids": _free_gpus(root, request),
             "gpu_total": int(request.get("gpu_total", 0)),
         }
-        for left in root.glob("*.new"):  # by a create that was killed: we hold the lock
-            shutil.rmtree(left, ignore_errors=True)
+        for left in [*root.glob("*.new"), *root.glob(".gone-*")]:  # by a call that was killed: we hold the lock
+            _remove(left)
         half = root / f"{name}.new"
         half.mkdir(mode=0o700)
         _write(half / _RECORD, record)
@@ -99,12 +100,11 @@ def terminate(root: Path, request: Json, clock: Clock = time.time) -> Json:
     directory = root / name
     _mark_terminating(root, name)
     left = _end_processes(name, until) or _end_containers(name, directory, until) or _end_processes(name, until)
-    if left is None and directory.exists():
-        left = _empty(directory, until)
     if left is not None:
         _mark_terminating(root, name, left)
         return {"gone": False, "detail": left}
-    return {"gone": True, "detail": _close(root, name, clock)}
+    _close(root, name, clock)
+    return {"gone": True, "detail": _delete(_trash(root, name), until)}
 
 
 def bill(root: Path, request: Json, clock: Clock = time.time) -> Json:
@@ -324,29 +324,26 @@ def _json(path: Path) -> Json:
     return content if isinstance(content, dict) else {}
 
 
-def _empty(directory: Path, until: float) -> Optional[str]:
-    """Remove all but the record. What cannot be removed does not keep the machine; what takes too long does."""
-    if _remove(_content(directory), until):
+def _delete(trash: Path, until: float) -> str:
+    """Remove a machine's files; what is left, in words. Nothing runs there any more, so nobody waits for a big one."""
+    gone = _remove(trash)
+    if gone is False:
+        _run(["chmod", "-R", "u+rwx", str(trash)], _left(until))
+        _take_back(trash, until)
+        gone = _remove(trash)
+    return f"some files could not be removed: {trash}" if gone is False else ""
+
+
+def _remove(path: Path) -> Optional[bool]:
+    """Whether it is gone within a moment; None: the program that removes it goes on alone."""
+    quiet = subprocess.DEVNULL
+    argv = ["rm", "-rf", "--", str(path)]
+    removal = subprocess.Popen(argv, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
+    try:
+        removal.wait(_DELETE_SECONDS)
+    except subprocess.TimeoutExpired:
         return None
-    if time.monotonic() > until:
-        return "its files are being deleted"
-    _run(["chmod", "-R", "u+rwx", *map(str, _content(directory))], _left(until))
-    if not _remove(_content(directory), until):
-        _take_back(directory, until)
-        _remove(_content(directory), until)
-    return None
-
-
-def _content(directory: Path) -> List[Path]:
-    with contextlib.suppress(FileNotFoundError):  # somebody else ends it, too
-        return [path for path in directory.iterdir() if path.name != _RECORD]
-    return []
-
-
-def _remove(paths: Sequence[Path], until: float) -> bool:
-    if paths:
-        _run(["rm", "-rf", "--", *map(str, paths)], max(until - time.monotonic(), 0.1))
-    return not any(os.path.lexists(path) for path in paths)
+    return not os.path.lexists(path)
 
 
 def _take_back(directory: Path, until: float) -> None:
@@ -366,19 +363,20 @@ def _take_back(directory: Path, until: float) -> None:
             return
 
 
-def _close(root: Path, name: str, clock: Clock) -> str:
+def _trash(root: Path, name: str) -> Path:
+    return root / f".gone-{name}"
+
+
+def _close(root: Path, name: str, clock: Clock) -> None:
     """Bill and removal as one: whoever sees no machine sees its line."""
-    trash = root / f".gone-{name}"
-    if (root / name).exists():
-        with _locked(root):
-            record = _read(root / name)
-            if record is not None:
-                if "owner" in record and not _bill_lines(root, name):
-                    _append_to_bill(root, record, clock())
-                (root / name).rename(trash)
-    if _remove([trash], time.monotonic() + 5):
-        return ""
-    return f"some files could not be removed: {trash}"
+    if not (root / name).exists():
+        return
+    with _locked(root):
+        record = _read(root / name)
+        if record is not None:
+            if "owner" in record and not _bill_lines(root, name):
+                _append_to_bill(root, record, clock())
+            (root / name).rename(_trash(root, name))
 
 
 def _append_to_bill(root: Path, record: Json, now: float) -> None:
