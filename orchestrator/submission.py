@@ -212,7 +212,7 @@ def _enter(run_id: str, prepared: Prepared, digest: str, store: Store, env: Mapp
             "bundle_files": len(prepared.bundle.files),
         },
     )
-    shipped = f"{len(prepared.bundle.files)} files, {words.size(prepared.bundle.bytes)}"
+    shipped = f"{words.plural(len(prepared.bundle.files), 'file')}, {words.size(prepared.bundle.bytes)}"
     submitted = Event(
         run_id=run_id, attempt=0, at=now, phase=Phase.QUOTE, kind="phase", text=f"submitted with {shipped}", details={}
     )

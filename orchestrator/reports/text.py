@@ -230,7 +230,7 @@ def _places(attempts: Sequence[Attempt]) -> Iterator[Fact]:
         yield "attempts", Cell(f"{len(attempts)}; the last {_MOST_ATTEMPTS}:", "dim")
     for attempt in attempts[-_MOST_ATTEMPTS:]:
         label = "ran on" if len(attempts) == 1 else f"attempt {attempt.number}"
-        where = f"{words.provider(attempt)}, {words.hardware(attempt.offer)}, {words.rate(attempt.usd_per_hour)}"
+        where = f"{words.place(attempt)}, {words.hardware(attempt.offer)}, {words.rate(attempt.usd_per_hour)}"
         ended = attempt.outcome not in (None, AttemptOutcome.SUCCEEDED)
         outcome = f": {attempt.outcome.value.replace('_', ' ')}" if attempt.outcome and ended else ""
         why = f" ({attempt.error})" if attempt.error and ended and len(attempts) > 1 else ""
@@ -270,8 +270,8 @@ def _offer_row(offer: Offer) -> Iterator[Cell | str]:
     yield one_line(offer.region) or "-"
     yield one_line(f"{offer.gpu_count}x {offer.gpu or 'GPU'}") if offer.gpu_count else "none"
     yield f"{offer.gpu_memory_gb:g} GB" if offer.gpu_memory_gb else "-"
-    yield f"{offer.vcpus:g}"
-    yield f"{offer.memory_gb:g} GB"
+    yield f"{offer.vcpus:g}" if offer.vcpus else "-"
+    yield f"{offer.memory_gb:.3g} GB" if offer.memory_gb else "-"
     yield words.rate(offer.usd_per_hour) + (" spot" if offer.spot else "")
     yield words.rate(offer.usd_per_gpu_hour) if offer.usd_per_gpu_hour is not None else "-"
     yield words.rate(offer.disk_usd_per_gb_month, "").rstrip("/")

@@ -151,6 +151,12 @@ def provider(attempt: Attempt) -> str:
     return attempt.provider
 
 
+def place(attempt: Attempt) -> str:
+    """The provider, and which of its regions or hosts it was."""
+    region = str(attempt.offer.get("region") or "")
+    return provider(attempt) if region in ("", attempt.provider) else f"{provider(attempt)} {region}"
+
+
 def one_line(text: str) -> str:
     """What a machine or a user wrote, as one line that cannot command a terminal."""
     plain = without_escapes(str(text))

@@ -102,7 +102,7 @@ def test_the_summary_of_a_good_run() -> None:
     assert shown.splitlines() == [
         "mnist  r-7k2m9x  succeeded in 16m 34s for $0.10",
         "",
-        "  ran on     vast, 1x RTX4090, $0.3412/h",
+        "  ran on     vast SE, 1x RTX4090, $0.3412/h",
         "  metrics    loss 0.0523   accuracy 0.9841",
         "  artifacts  2 files, 4.7 MB: outputs/model.pt, a.json",
         "  cost       compute $0.09, disk $0.0021",
@@ -117,7 +117,7 @@ def test_the_summary_of_a_bad_run_says_what_went_wrong_first() -> None:
     lines = text.run_summary(lost, tries, [], {}, [], now=NOW).splitlines()
     assert lines[2].startswith("  BILLING ")
     assert lines[3:5] == ["  error      the job failed", "  exit code  3"]
-    assert "  attempt 9  vast, 1x RTX4090, $0.3412/h: preempted (outbid)" in lines
+    assert "  attempt 9  vast SE, 1x RTX4090, $0.3412/h: preempted (outbid)" in lines
     assert "  artifacts  INCOMPLETE: 0 files, 0 B" in lines
     assert len(lines) < 24
 
