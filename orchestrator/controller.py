@@ -14,8 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from jobs.spec import Spec
-from orchestrator.phases import PHASES, Next, Visit
-from orchestrator.records import Attempt, AttemptOutcome, Outcome, Phase
+from orchestrator.phases import PHASES, Next, Visit, trouble
+from orchestrator.records import Attempt, Phase
+from orchestrator.store.errors import StoreBroken, StoreBusy, StoreError, StoreFull, StoreTooNew, StoreUnreachable
 from orchestrator.store.store import Lease, LeaseLost
 from orchestrator.world import World
 
@@ -23,7 +24,11 @@ log = logging.getLogger("gpujob.controller")
 
 LEASE_SECONDS = 20.0
 POLL_SECONDS = 0.05
-BUG_LIMIT = 5  # visits in a row that may end in an error of ours before the attempt is ended
+STORE_PAUSE_SECONDS = 2.0  # after the store did not answer
+GIVEN_BACK_SECONDS = 1.0
+
+# Says nothing about the run: nothing was written, and its next visit looks again.
+_TRY_LATER = (LeaseLost, StoreBusy, StoreFull, StoreUnreachable)
 
 
 @dataclass
@@ -44,23 +49,42 @@ class Controller:
         """Claim what is due and advance each by one visit, in this thread. Returns how many were advanced."""
         leases = self._claim(limit)
         for lease in leases:
-            self._visit(lease)
-            self._let_go(lease)
+            try:
+                self._visit(lease)
+            finally:
+                self._let_go(lease)
         self._postpone_unchanged()
         return len(leases)
 
     def serve(self, stop: threading.Event, *, idle_seconds: float | None = None) -> None:
         """Work until `stop` is set, or until there has been nothing left to do for `idle_seconds`."""
+        over = threading.Event()
+        keeper = threading.Thread(target=self._keep_leases, args=(over,), daemon=True)
+        keeper.start()
+        try:
+            with ThreadPoolExecutor(self.workers, thread_name_prefix="run") as pool:
+                self._work(pool, stop, idle_seconds)
+                pool.shutdown(wait=False, cancel_futures=True)
+            self._postpone_unchanged()
+        finally:
+            over.set()
+            keeper.join()
+
+    def _work(self, pool: ThreadPoolExecutor, stop: threading.Event, idle_seconds: float | None) -> None:
+        """Rounds; a store that does not answer for a while only delays them, and the jobs go on meanwhile."""
         busy_at = time.monotonic()
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="run") as pool:
-            threading.Thread(target=self._keep_leases, args=(stop,), daemon=True).start()
-            while not stop.is_set():
+        while not stop.is_set():
+            try:
                 if self._round(pool):
                     busy_at = time.monotonic()
                 elif idle_seconds is not None and time.monotonic() - busy_at > idle_seconds and self._nothing_left():
-                    break
-                stop.wait(POLL_SECONDS)
-        self._postpone_unchanged()
+                    return
+            except (StoreBroken, StoreTooNew):
+                raise
+            except StoreError as error:
+                log.warning("trying again: %s", error)
+                stop.wait(STORE_PAUSE_SECONDS)
+            stop.wait(POLL_SECONDS)
 
     def _round(self, pool: ThreadPoolExecutor) -> bool:
         """Hand due runs to free workers; True when any run is in hand."""
@@ -73,10 +97,11 @@ class Controller:
             return bool(self._held)
 
     def _claim(self, limit: int) -> Sequence[Lease]:
-        """Due runs, less those that a worker of ours still has: their lease ran out, and the save will say so."""
+        """Due runs, less those that a worker of ours still has: it is about to let go, or has lost its lease."""
         leases = self.world.store.claim(self.id, limit=limit, lease_seconds=self.lease_seconds)
         with self._lock:
             fresh = [lease for lease in leases if lease.run.id not in self._held]
+            self._unchanged += [(lease, GIVEN_BACK_SECONDS) for lease in leases if lease.run.id in self._held]
             self._held.update({lease.run.id: lease for lease in fresh})
         return fresh
 
@@ -100,10 +125,12 @@ class Controller:
             following: Lease | None = lease
             while following is not None:
                 following = self._visit(following, go_on=True)
-        except LeaseLost:
-            log.info("%s: another controller took over", lease.run.id)
+        except _TRY_LATER as error:
+            log.warning("%s: %s", lease.run.id, error)
+            self._forget(lease)
         except Exception:
-            log.exception("%s: the store could not be written; the lease runs out by itself", lease.run.id)
+            log.exception("%s: could not be saved; tried again when the lease has run out", lease.run.id)
+            self._forget(lease)
         finally:
             self._let_go(lease)
 
@@ -112,20 +139,17 @@ class Controller:
         visit = self._open(lease)
         try:
             following = PHASES[visit.run.phase](visit)
-        except LeaseLost:
+        except _TRY_LATER:
             raise
         except Exception as error:
             log.exception("%s: error in phase %s", visit.run.id, visit.run.phase)
-            following = _after_a_bug(visit, error)
+            following = trouble.after(visit, error)
         else:
-            _forget_bugs(visit)
+            trouble.forget(visit)
         return self._close(visit, following, go_on=go_on)
 
     def _open(self, lease: Lease) -> Visit:
-        run = lease.run
-        if run.id not in self._specs:
-            self._specs[run.id] = Spec.from_json(run.spec)
-        return Visit(run=run, attempt=self._attempt(lease), spec=self._specs[run.id], world=self.world, lease=lease)
+        return Visit(run=lease.run, attempt=self._attempt(lease), world=self.world, lease=lease, specs=self._specs)
 
     def _attempt(self, lease: Lease) -> Attempt | None:
         """The run's current attempt; read again unless nobody else can have written since our last visit."""
@@ -133,15 +157,14 @@ class Controller:
         if run.attempt == 0:
             return None
         token, known = self._attempts.get(run.id, (-1, None))
-        if known is not None and token + 1 == lease.token and known.number == run.attempt:
+        if known is not None and lease.token - token in (0, 1) and known.number == run.attempt:
             return known
         return next(attempt for attempt in self.world.store.attempts(run.id) if attempt.number == run.attempt)
 
     def _close(self, visit: Visit, following: Next, *, go_on: bool) -> Lease | None:
         run = visit.run
-        if visit.attempt is not None:
-            self._attempts[run.id] = (visit.lease.token, visit.attempt)
         if following.phase is run.phase and not visit.changed:
+            self._keep(visit)
             with self._lock:
                 self._unchanged.append((visit.lease, following.delay))
             return None
@@ -149,16 +172,25 @@ class Controller:
             _enter(visit, following.phase)
         if following.phase is Phase.DONE:
             visit.commit(due_in=None, release=True)
-            self._specs.pop(run.id, None)
-            self._attempts.pop(run.id, None)
+            self._forget(visit.lease)
             return None
         at_once = go_on and following.delay <= 0
         visit.commit(due_in=following.delay, release=not at_once)
+        self._keep(visit)
         return visit.lease if at_once else None
 
-    def _keep_leases(self, stop: threading.Event) -> None:
+    def _keep(self, visit: Visit) -> None:
+        """The attempt as it is in the store now: the next visit need not read it."""
+        if visit.attempt is not None:
+            self._attempts[visit.run.id] = (visit.lease.token, visit.attempt)
+
+    def _forget(self, lease: Lease) -> None:
+        self._specs.pop(lease.run.id, None)
+        self._attempts.pop(lease.run.id, None)
+
+    def _keep_leases(self, over: threading.Event) -> None:
         """Visits that take long (a big artifact) keep their runs; a dead process keeps nothing."""
-        while not stop.wait(self.lease_seconds / 4):
+        while not over.wait(self.lease_seconds / 4):
             with self._lock:
                 held = list(self._held.values())
             try:
@@ -172,31 +204,3 @@ def _enter(visit: Visit, phase: Phase) -> None:
     visit.run.phase = phase
     visit.run.phase_since = visit.now
     visit.note("phase", phase.value)
-
-
-def _forget_bugs(visit: Visit) -> None:
-    if visit.run.notes.pop("bugs", None) is not None:
-        visit.changed = True
-
-
-def _after_a_bug(visit: Visit, error: Exception) -> Next:
-    """An error of ours must not strand a machine: try again, then end the attempt; teardown never gives up."""
-    bugs = int(visit.run.notes.get("bugs", 0)) + 1
-    visit.run.notes["bugs"] = bugs
-    visit.note("error", f"internal error in {visit.run.phase}: {type(error).__name__}: {error}")
-    if bugs < BUG_LIMIT:
-        return visit.stay(float(bugs))
-    text = f"internal error in phase {visit.run.phase}: {error}"
-    if visit.run.phase is Phase.TEARDOWN:
-        visit.run.possibly_billing = True
-        return visit.stay(60.0)
-    if visit.run.phase is Phase.SETTLE:
-        visit.run.outcome, visit.run.error = visit.run.outcome or Outcome.ERROR, visit.run.error or text
-        visit.run.ended_at = visit.run.ended_at or visit.now
-        return Next(Phase.DONE)
-    visit.run.notes.pop("bugs")
-    if visit.attempt is None or visit.run.phase is Phase.QUOTE:
-        visit.run.notes["verdict"] = {"outcome": Outcome.ERROR.value, "error": text}
-        return Next(Phase.SETTLE)
-    visit.close_attempt(AttemptOutcome.ERROR, text)
-    return Next(Phase.TEARDOWN)

@@ -5,6 +5,7 @@ Knows a spec and offers. Rents nothing, writes nothing.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,6 +14,8 @@ from decimal import Decimal
 from jobs.spec import GpuChoice, Spec
 from providers.base import GB, Offer, OfferQuery, Offers, Provider
 from providers.errors import ProviderError
+
+log = logging.getLogger("gpujob.controller")
 
 HOURS_PER_MONTH = Decimal(720)
 EXPECTED_HOURS = Decimal(1)  # how long a job takes when nothing is known of it
@@ -101,6 +104,9 @@ def _ask(provider: Provider, wanted: Sequence[OfferQuery]) -> list[Ranked] | Pro
         return _first_preference([provider.offers(query) for query in wanted])
     except ProviderError as error:
         return error
+    except Exception as error:  # its bug must not keep a job from the other clouds
+        log.exception("%s: offers", provider.name)
+        return ProviderError(f"internal error: {type(error).__name__}: {error}", provider=provider.name)
 
 
 def _first_preference(answers: Sequence[Offers]) -> list[Ranked]:

@@ -36,7 +36,7 @@ class SecretsFileOpen(Exception):
 def check(names: Iterable[str], home: Home, env: Mapping[str, str]) -> tuple[str, ...]:
     """Which of these secrets have no value anywhere."""
     known = _known(home, env)
-    return tuple(name for name in names if name not in known and _from_keyring(name) is None)
+    return tuple(name for name in names if not known.get(name) and _from_keyring(name) is None)
 
 
 def hand_over(run_id: str, names: Iterable[str], home: Home, env: Mapping[str, str]) -> None:
@@ -44,7 +44,7 @@ def hand_over(run_id: str, names: Iterable[str], home: Home, env: Mapping[str, s
     wanted = list(names)
     if missing := check(wanted, home, env):
         raise SecretMissing(missing, home)
-    values = {name: env[name] for name in wanted if name in env}
+    values = {name: env[name] for name in wanted if env.get(name)}
     if not values:
         return
     path = _handed_over(run_id, env)
@@ -65,6 +65,13 @@ def resolve(run_id: str, names: Iterable[str], home: Home, env: Mapping[str, str
     return {name: value for name, value in values.items() if value is not None}
 
 
+def at_hand(run_id: str, names: Iterable[str], home: Home, env: Mapping[str, str]) -> dict[str, str]:
+    """The values that can be had, for hiding them: one that is missing, or open to others, is no reason to show any."""
+    known = {**_pairs(home), **env, **_read_handed_over(run_id, env)}
+    values = {name: known.get(name) or _from_keyring(name) for name in names}
+    return {name: value for name, value in values.items() if value}
+
+
 def forget(run_id: str, env: Mapping[str, str]) -> None:
     """Remove what was handed over for a run that is over."""
     _handed_over(run_id, env).unlink(missing_ok=True)
@@ -75,10 +82,14 @@ def _known(home: Home, env: Mapping[str, str]) -> dict[str, str]:
 
 
 def _from_file(home: Home) -> dict[str, str]:
+    if home.secrets.exists() and stat.S_IMODE(home.secrets.stat().st_mode) & 0o077:
+        raise SecretsFileOpen(f"{home.secrets} can be read by others: chmod 600 {home.secrets}")
+    return _pairs(home)
+
+
+def _pairs(home: Home) -> dict[str, str]:
     if not home.secrets.exists():
         return {}
-    if stat.S_IMODE(home.secrets.stat().st_mode) & 0o077:
-        raise SecretsFileOpen(f"{home.secrets} can be read by others: chmod 600 {home.secrets}")
     pairs = (line.partition("=") for line in home.secrets.read_text().splitlines() if not line.startswith("#"))
     return {name.strip(): value.strip() for name, sign, value in pairs if sign}
 

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
 from jobs.machine import Machine
 from jobs.transport.base import Transport
+from orchestrator import secrets
 from orchestrator.home import Home, RunFolder
 from orchestrator.records import Json
 from orchestrator.store.store import Store
@@ -23,11 +24,17 @@ from providers.base import Access, LocalAccess, Now, Offer, Provider, Settings, 
 
 Connect = Callable[[str, Access, RunFolder], Machine]
 
+# Linux stops CLOCK_MONOTONIC in suspend (man 2 clock_gettime); macOS does not, and has no CLOCK_BOOTTIME.
+_AWAKE_OR_NOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
 
 def steady_clock() -> Now:
-    """UTC that no later step of the computer's clock can move: its time at this call plus what has really passed."""
-    started, origin = datetime.now(UTC), time.monotonic()
-    return lambda: started + timedelta(seconds=time.monotonic() - origin)
+    """UTC that no later step of the computer's clock can move: its time at this call plus what has really passed.
+
+    Time that the computer slept has passed, too: machines went on to cost money.
+    """
+    started, origin = datetime.now(UTC), time.clock_gettime(_AWAKE_OR_NOT)
+    return lambda: started + timedelta(seconds=time.clock_gettime(_AWAKE_OR_NOT) - origin)
 
 
 def connect(instance_name: str, access: Access, folder: RunFolder) -> Machine:
@@ -73,6 +80,7 @@ class World:
     _providers: dict[str, Provider] = field(default_factory=dict)
     _machines: dict[str, Machine] = field(default_factory=dict)
     _pulses: dict[str, tuple[object, float]] = field(default_factory=dict)
+    _secrets: dict[str, dict[str, str]] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def provider(self, name: str) -> Provider:
@@ -97,9 +105,9 @@ class World:
             return self._machines[name]
 
     def forget_machine(self, name: str) -> None:
+        """Let go of the connection; the next use makes another."""
         with self._lock:
             machine = self._machines.pop(name, None)
-            self._pulses.pop(name, None)
         if machine is not None:
             machine.close()
 
@@ -112,6 +120,23 @@ class World:
         self._pulses[name] = (beat, at)
         return timedelta(seconds=now - at)
 
+    def forget_pulse(self, name: str) -> None:
+        self._pulses.pop(name, None)
+
+    def secrets(self, run_id: str, names: Sequence[str]) -> Mapping[str, str]:
+        """The values of a run's secrets as far as they were ever at hand, kept in memory: a place of theirs may go."""
+        known = self._secrets.setdefault(run_id, {})
+        if missing := [name for name in names if name not in known]:
+            known.update(secrets.at_hand(run_id, missing, self.home, self.env))
+        return known
+
+    def keep_secrets(self, run_id: str, values: Mapping[str, str]) -> None:
+        self._secrets.setdefault(run_id, {}).update(values)
+
+    def forget_secrets(self, run_id: str) -> None:
+        self._secrets.pop(run_id, None)
+        secrets.forget(run_id, self.env)
+
     def close(self) -> None:
         for name in list(self._machines):
             self.forget_machine(name)
@@ -123,10 +148,9 @@ def access_to_json(access: Access) -> Json:
 
 
 def access_from_json(row: Json) -> Access:
-    fields = {name: value for name, value in row.items() if name != "kind"}
     if row["kind"] == "local":
-        return LocalAccess(**fields)
-    return SshAccess(**{**fields, "host_keys": tuple(fields["host_keys"])})
+        return LocalAccess(**_fields(LocalAccess, row))
+    return SshAccess(**{**_fields(SshAccess, row), "host_keys": tuple(row["host_keys"])})
 
 
 def offer_to_json(offer: Offer) -> Json:
@@ -136,7 +160,12 @@ def offer_to_json(offer: Offer) -> Json:
 
 def offer_from_json(row: Json) -> Offer:
     money = {name: Decimal(row[name]) for name in row if name.startswith(("usd_", "disk_usd", "ingress_", "egress_"))}
-    return Offer(**{**row, **money, "fetched_at": datetime.fromisoformat(row["fetched_at"])})
+    return Offer(**{**_fields(Offer, row), **money, "fetched_at": datetime.fromisoformat(row["fetched_at"])})
+
+
+def _fields(record: type, row: Json) -> Json:
+    """What the record has of the row: one that another version wrote may hold more."""
+    return {field.name: row[field.name] for field in fields(record) if field.name in row}
 
 
 def _plain(value: object) -> object:

@@ -549,6 +549,7 @@ class Runner:
             if not spec.get("fallback"):
                 raise Over("image" if self._docker else "error", str(error)) from error
             self._docker = None
+            self._state["fallback"] = str(error)[-400:]
             self._event("fallback", "runs as a process, not in a container: %s" % error)
             return None
         except Refused as error:

@@ -12,8 +12,10 @@ from jobs import artifacts
 from jobs.machine import AgentError
 from jobs.streams import AttemptFiles
 from jobs.transport.base import TransportError
-from orchestrator import ledger, secrets
+from orchestrator import ledger
+from orchestrator.phases.renting import look_up, write_down
 from orchestrator.phases.running import pull_checkpoint, read_metrics, values_to_hide
+from orchestrator.phases.stopping import is_used_up
 from orchestrator.phases.visit import Next, Visit
 from orchestrator.records import AttemptOutcome, Json, Outcome, Phase
 from orchestrator.reports.html import write_report
@@ -37,6 +39,7 @@ _EXHAUSTED = {
     AttemptOutcome.HOST_LOST: Outcome.LOST,
     AttemptOutcome.BAD_HOST: Outcome.NO_CAPACITY,
     AttemptOutcome.NEVER_BOOTED: Outcome.NO_CAPACITY,
+    AttemptOutcome.FAILED: Outcome.FAILED,
 }
 
 
@@ -56,6 +59,7 @@ def teardown(visit: Visit) -> Next:
     """End the machine and look until its cloud says that it is not there."""
     attempt = visit.current
     visit.world.forget_machine(attempt.machine)
+    visit.world.forget_pulse(attempt.machine)
     if attempt.gone_at is not None:
         return Next(Phase.SETTLE)
     try:
@@ -81,13 +85,16 @@ def settle(visit: Visit) -> Next:
 
 
 def _drain(visit: Visit) -> None:
-    """What the watch has not seen: a job may be collected whose end nobody watched."""
+    """What the watch has not seen. A job that could not be stopped may go on to talk: not for ever is it heard."""
     files = AttemptFiles(visit.attempt_folder.root)
     while True:
         offsets = files.offsets()
         look = visit.machine().visit(offsets)
         files.append(offsets, look.new, secrets=values_to_hide(visit), final=look.drained)
         if look.drained:
+            break
+        if visit.since("draining") > COLLECT_LIMIT or is_used_up(visit):
+            visit.note("warning", "the log could not be copied whole: it goes on and on")
             break
     read_metrics(visit, final=True)
 
@@ -107,12 +114,20 @@ def _pull_artifacts(visit: Visit) -> None:
 
 
 def _collect_again(visit: Visit, error: Exception) -> Next:
+    """Try again while something comes, and the run's limits allow it; a machine that is lost is tried once."""
     visit.world.forget_machine(visit.current.machine)
-    if visit.waited > COLLECT_LIMIT or visit.current.outcome in _MACHINE_IS_GONE or _is_gone(visit):
+    here = sum(path.stat().st_size for path in visit.folder.root.rglob("*") if path.is_file())
+    if here > visit.current.notes.get("collected_bytes", -1):
+        visit.remember(collected_bytes=here)
+        visit.clear("collecting")
+    failing_for = visit.since("collecting")
+    is_lost = visit.current.exit is None or visit.current.outcome in _MACHINE_IS_GONE or _is_gone(visit)
+    if is_lost or failing_for > COLLECT_LIMIT or is_used_up(visit):
+        read_metrics(visit, final=True)
         visit.run.artifacts_complete = not visit.spec.artifacts
         visit.note("warning", f"artifacts could not be collected: {error}")
         return Next(Phase.TEARDOWN)
-    if not visit.since("collecting"):
+    if not failing_for:
         visit.note("warning", f"collecting failed, trying again: {error}")
     return visit.stay(2.0)
 
@@ -129,15 +144,10 @@ def _is_gone(visit: Visit) -> bool:
 
 def _find_by_name(visit: Visit) -> bool:
     """A create that never got a clear answer may have made a machine all the same."""
-    machines = visit.provider.list(visit.run.owner)
-    found = next((machine for machine in machines if machine.name == visit.current.machine), None)
-    if found is None:
-        return False
-    visit.current.instance_id = found.id
-    visit.current.billing_from = visit.current.billing_from or found.created_at
-    visit.current.meters = visit.current.meters or ledger.meters_to_json(found.meters)
-    visit.note("machine", f"found {found.name} ({found.id})")
-    return True
+    found = look_up(visit)
+    if found is not None:
+        write_down(visit, found)
+    return found is not None
 
 
 def _never_made(visit: Visit) -> Next:
@@ -154,9 +164,9 @@ def _terminate_once_in_a_while(visit: Visit) -> None:
     assert attempt.instance_id is not None
     if attempt.terminate_asked_at is not None and visit.since("terminate asked") < TERMINATE_AGAIN:
         return
-    visit.clear("terminate asked")
-    attempt.terminate_asked_at = attempt.terminate_asked_at or visit.now
     visit.provider.terminate(attempt.instance_id)
+    attempt.terminate_asked_at = attempt.terminate_asked_at or visit.now
+    visit.clear("terminate asked")
     visit.since("terminate asked")
 
 
@@ -168,7 +178,7 @@ def _gone(visit: Visit) -> Next:
 
 
 def _still_there(visit: Visit, why: str) -> Next:
-    if visit.waited > BILLING_DOUBT and not visit.run.possibly_billing:
+    if visit.since("still there") > BILLING_DOUBT and not visit.run.possibly_billing:
         visit.run.possibly_billing = True
         visit.note(
             "warning",
@@ -188,9 +198,9 @@ def _settle_attempt(visit: Visit) -> None:
     rows = ledger.estimate_rows(attempt, visit.now, previous)
     try:
         charges = visit.provider.charges(_as_instance(visit), attempt.created_at)
-    except ProviderError as error:
+    except Exception as error:  # also a bug of the provider: the estimate stands
         charges = []
-        visit.note("warning", f"{attempt.provider} did not say what it billed: {error}")
+        visit.note("warning", f"{attempt.provider} did not say what it billed: {type(error).__name__}: {error}")
     rows += ledger.settlement_rows(attempt, charges, [*previous, *rows], visit.now)
     visit.charges += rows
     visit.run.notes["spent_before"] = str(ledger.total([*booked, *rows]))
@@ -220,7 +230,8 @@ def _verdict(visit: Visit) -> Json | None:
         return dict(given_up)
     attempt = visit.current
     outcome = attempt.outcome or AttemptOutcome.ERROR
-    if outcome not in _TRY_AGAIN:
+    job_failed = outcome is AttemptOutcome.FAILED and attempt.exit is not None
+    if outcome not in _TRY_AGAIN and not (job_failed and visit.spec.retry.on_failure):
         return {"outcome": outcome.value, "error": attempt.error}
     if visit.run.cancel_requested_at is not None:
         return {"outcome": Outcome.CANCELLED.value, "error": "cancelled"}
@@ -245,11 +256,11 @@ def _finish(visit: Visit, verdict: Json) -> Next:
         run.error = verdict["error"]
         run.ended_at = visit.now
         if visit.attempt is not None and visit.attempt.exit is not None:
-            run.exit_code = visit.attempt.exit.get("exit_code")
+            code = visit.attempt.exit.get("exit_code")
+            run.exit_code = code if isinstance(code, int) and 0 <= code < 256 else None
         visit.note("outcome", run.outcome.value.replace("_", " "), outcome=run.outcome.value)
         visit.commit()
     _report(visit)
     visit.folder.key.unlink(missing_ok=True)
-    secrets.forget(run.id, visit.world.env)
+    visit.world.forget_secrets(run.id)
     return Next(Phase.DONE)
-

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from jobs.spec import Spec
+from orchestrator.phases.stopping import GRACE_SECONDS, STOPS
 from orchestrator.records import Attempt, AttemptOutcome, Json, Run
 from providers.base import Traits
 
-GRACE_SECONDS = 30.0
 TELEMETRY_SECONDS = 5.0
 
 
@@ -30,24 +30,24 @@ def job_file(run: Run, attempt: Attempt, spec: Spec, traits: Traits, *, deadline
     }
 
 
-def verdict(exit_record: Json, *, stop_reason: str | None, retry_failure: bool) -> tuple[AttemptOutcome, str | None]:
-    """How the attempt ended, by the agent's exit record, and the error in words."""
+def verdict(exit_record: Json, *, stop_reason: str | None) -> tuple[AttemptOutcome, str | None]:
+    """How the attempt ended, by the agent's exit record, and the error in words.
+
+    `stop_reason` is why we wanted its end, whether or not the agent has heard of it; one of STOPS.
+    """
     reason, code = str(exit_record.get("reason")), exit_record.get("exit_code")
     detail = str(exit_record.get("detail") or "")
     if reason == "exited" and code == 0:
         return AttemptOutcome.SUCCEEDED, None
-    if reason in ("stopped", "deadline") and stop_reason == "cancelled":
-        return AttemptOutcome.CANCELLED, "cancelled"
-    if reason == "stopped" and stop_reason == "budget":
-        return AttemptOutcome.STOPPED_BY_BUDGET, "limits.max_cost would have been passed"
+    if reason in ("stopped", "deadline") and stop_reason is not None:
+        return STOPS[stop_reason]
     if reason == "max_duration":
         return AttemptOutcome.TIMED_OUT, "limits.max_duration was reached"
     if reason == "deadline":
-        return AttemptOutcome.TIMED_OUT, "the machine's own deadline was reached"
-    if reason == "agent":
+        return STOPS["deadline"]
+    if reason in ("agent", "stopped"):  # stopped, and not by us: the machine shuts down
         return AttemptOutcome.HOST_LOST, detail or "the agent on the machine was killed"
-    text = _failure(reason, exit_record, detail)
-    return (AttemptOutcome.HOST_LOST if retry_failure else AttemptOutcome.FAILED), text
+    return AttemptOutcome.FAILED, _failure(reason, exit_record, detail)
 
 
 def _failure(reason: str, exit_record: Json, detail: str) -> str:
@@ -58,7 +58,6 @@ def _failure(reason: str, exit_record: Json, detail: str) -> str:
         "setup": f"setup ended with {how}",
         "image": "no container could be made from the image",
         "oom": "the job was killed because memory ran out",
-        "stopped": "the job was stopped",
     }.get(reason, "the agent could not run the job")
     return f"{words}: {detail}" if detail else words
 

@@ -6,8 +6,9 @@ but a clean yes or no is followed by a look-up of that name before anything else
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from jobs.machine import AgentError
@@ -15,11 +16,12 @@ from jobs.transport import keys
 from jobs.transport.base import AccessRefused, TransportError
 from orchestrator import ledger, placement
 from orchestrator.phases.fitness import shortcoming
+from orchestrator.phases.stopping import close_if_stopped, horizon_seconds
 from orchestrator.phases.visit import Next, Visit
-from orchestrator.placement import Ranked, Ranking
-from orchestrator.records import Attempt, AttemptOutcome, Outcome, Phase
+from orchestrator.placement import Ranking
+from orchestrator.records import Attempt, AttemptOutcome, Json, Outcome, Phase
 from orchestrator.world import access_to_json, offer_from_json, offer_to_json
-from providers.base import Instance, InstanceStatus, LaunchRequest
+from providers.base import Instance, InstanceStatus, LaunchRequest, Offer
 from providers.errors import (
     Ambiguous,
     AuthFailed,
@@ -30,13 +32,17 @@ from providers.errors import (
     OfferGone,
     ProviderError,
     QuotaExceeded,
+    Rejected,
     Throttled,
-    Unreachable,
 )
 
 QUOTE_LIMIT = timedelta(minutes=10)  # for clouds that do not answer
 PROVISION_LIMIT = timedelta(minutes=10)  # for throttling and look-ups
 LISTING_LAG = timedelta(seconds=60)  # a machine just made may be missing from a list for so long
+KEY_LIMIT = timedelta(minutes=2)  # a new machine may be up before it knows our key
+CREATES_PER_OFFER = 3  # when nothing came of them and nobody says why
+MOST_TRIES = 50  # offers that are tried for one attempt
+LEAST_USE_SECONDS = 60.0  # a machine that has to be ended sooner is not worth its price
 CAPACITY_MEMORY = 300.0  # seconds for which an exhausted offer is left alone
 BAD_HOST_MEMORY = 24 * 3600.0
 
@@ -58,9 +64,15 @@ def quote(visit: Visit) -> Next:
         visit.note("offer", f"{name} did not answer: {error}", provider=name)
         if isinstance(error, _REFUSALS):
             _refused(visit)[name] = str(error)
-    if not ranking.eligible:
+    if not ranking.eligible or len(_tries(visit)) >= MOST_TRIES:
         return _nothing_to_rent(visit, ranking)
-    _commit_to(visit, ranking.eligible[0])
+    choice = ranking.eligible[0].offer
+    if _cannot_be_paid(visit, choice):
+        left = visit.spec.limits.max_cost - visit.spent()
+        reason = f"${left} is left of limits.max_cost: too little for a machine at ${choice.usd_per_hour} per hour"
+        return _give_up(visit, Outcome.STOPPED_BY_BUDGET, reason)
+    visit.clear("no offers")
+    _commit_to(visit, choice)
     return Next(Phase.PROVISION)
 
 
@@ -69,15 +81,16 @@ def provision(visit: Visit) -> Next:
     attempt = visit.current
     if attempt.instance_id is not None:
         return Next(Phase.BOOT)
-    if visit.run.cancel_requested_at is not None and not attempt.notes.get("asked"):
+    if attempt.notes.get("asked"):
+        return _look_for_it(visit)
+    if visit.run.cancel_requested_at is not None:
         visit.close_attempt(AttemptOutcome.CANCELLED)
         return Next(Phase.SETTLE)
+    offer, request = offer_from_json(attempt.offer), _launch_request(visit)
+    visit.remember(asked=True, asked_at=visit.now.isoformat(), deadline=request.deadline.isoformat())
+    visit.commit()
     try:
-        if attempt.notes.get("asked"):
-            return _look_for_it(visit)
-        visit.remember(asked=True)
-        visit.commit()
-        instance = visit.provider.create(offer_from_json(attempt.offer), _launch_request(visit))
+        instance = visit.provider.create(offer, request)
     except ProviderError as error:
         return _not_created(visit, error)
     return _accept(visit, instance)
@@ -85,15 +98,14 @@ def provision(visit: Visit) -> Next:
 
 def boot(visit: Visit) -> Next:
     """Wait until the agent can be put on the machine; the deadline counts from the last progress."""
-    if visit.run.cancel_requested_at is not None:
-        visit.close_attempt(AttemptOutcome.CANCELLED)
+    if close_if_stopped(visit):
         return Next(Phase.TEARDOWN)
     try:
         instance = visit.instance()
     except NotFound:
         return _vanished_in_boot(visit)
-    except (Unreachable, Throttled) as error:
-        return _keep_booting(visit, f"its cloud does not answer: {error}")
+    except ProviderError as error:
+        return _keep_booting(visit, f"its cloud does not describe it: {error}")
     if instance.status in (InstanceStatus.FAILED, InstanceStatus.STOPPED, InstanceStatus.PREEMPTED):
         visit.close_attempt(_BOOT_FAILURES[instance.status], instance.detail or f"the machine is {instance.status}")
         return Next(Phase.TEARDOWN)
@@ -102,10 +114,10 @@ def boot(visit: Visit) -> Next:
     visit.remember(access=access_to_json(instance.access))
     try:
         visit.machine().install()
-    except AccessRefused as error:
-        return _bad_host(visit, str(error))
     except (TransportError, AgentError) as error:
         visit.world.forget_machine(visit.current.machine)
+        if isinstance(error, AccessRefused) and _knows_its_keys(visit):
+            return _bad_host(visit, str(error))
         return _keep_booting(visit, str(error), progress=instance.progress)
     visit.current.running_from = visit.current.running_from or visit.now
     visit.note("machine", f"{visit.current.machine} is reachable")
@@ -114,6 +126,8 @@ def boot(visit: Visit) -> Next:
 
 def probe(visit: Visit) -> Next:
     """Look whether the machine is what was sold, before anything is shipped to it."""
+    if close_if_stopped(visit):
+        return Next(Phase.TEARDOWN)
     try:
         facts = visit.machine().probe(docker=visit.spec.image is not None)
     except (TransportError, AgentError) as error:
@@ -144,15 +158,29 @@ def _refused(visit: Visit) -> dict[str, str]:
     return refused
 
 
+def _tries(visit: Visit) -> Sequence[Json]:
+    """The offers that the attempt which is to get a machine has left."""
+    return visit.attempt.tries if visit.attempt is not None and visit.attempt.outcome is None else ()
+
+
 def _tried(visit: Visit) -> set[str]:
-    if visit.attempt is None or visit.attempt.outcome is not None:
-        return set()
-    return {str(left["offer_id"]) for left in visit.attempt.tries}
+    """Offers not to be tried again: those that were refused, or that nothing came of too often."""
+    counted: Counter[str] = Counter()
+    for left in _tries(visit):
+        counted[str(left["offer_id"])] += 1 if left.get("unclear") else CREATES_PER_OFFER
+    return {offer_id for offer_id, count in counted.items() if count >= CREATES_PER_OFFER}
 
 
-def _commit_to(visit: Visit, choice: Ranked) -> None:
+def _cannot_be_paid(visit: Visit, offer: Offer) -> bool:
+    """Whether such a machine would have to be ended for the budget before it was of any use."""
+    seconds = horizon_seconds(visit.world.provider(offer.provider).traits) + LEAST_USE_SECONDS
+    least = offer.usd_per_hour * Decimal(str(seconds)) / 3600
+    return visit.spent() + least > visit.spec.limits.max_cost
+
+
+def _commit_to(visit: Visit, offer: Offer) -> None:
     """Make, or point anew, the attempt whose machine is about to be asked for."""
-    offer, run = choice.offer, visit.run
+    run = visit.run
     unused = visit.attempt if visit.attempt is not None and visit.attempt.outcome is None else None
     number = unused.number if unused else run.attempt + 1
     tries = unused.tries if unused else []
@@ -177,19 +205,21 @@ def _commit_to(visit: Visit, choice: Ranked) -> None:
 
 
 def _nothing_to_rent(visit: Visit, ranking: Ranking) -> Next:
-    asked_in_vain = [error for error in ranking.unavailable.values() if isinstance(error, (Unreachable, Throttled))]
-    if asked_in_vain and visit.waited < QUOTE_LIMIT:
+    unavailable = [error for error in ranking.unavailable.values() if not isinstance(error, _REFUSALS)]
+    asked_in_vain = [error for error in unavailable if not isinstance(error, Rejected)]
+    if asked_in_vain and visit.since("no offers") < QUOTE_LIMIT:
         return visit.stay(10.0)
-    left = visit.attempt.tries if visit.attempt and visit.attempt.outcome is None else []
+    left = _tries(visit)
     reasons = [
         *(f"{name}: {why}" for name, why in _refused(visit).items()),
         *(f"{ranked.offer.provider} {ranked.offer.offer_id}: {ranked.why_not}" for ranked in ranking.offers),
         *(f"{try_['offer_id']}: {try_['reason']}" for try_ in left),
-        *(str(error) for error in asked_in_vain),
+        *(f"{error.provider}: {error}" for error in unavailable),
     ]
     not_refused = any(try_["provider"] not in _refused(visit) for try_ in left)
-    elsewhere = bool(ranking.offers or asked_in_vain) or not_refused
-    outcome = Outcome.REFUSED if _refused(visit) and not elsewhere else Outcome.NO_CAPACITY
+    outcome = Outcome.NO_CAPACITY
+    if not (ranking.offers or asked_in_vain or not_refused):
+        outcome = Outcome.REFUSED if _refused(visit) else Outcome.ERROR if unavailable else outcome
     return _give_up(visit, outcome, "; ".join(dict.fromkeys(reasons)) or "no offer fits the spec")
 
 
@@ -218,16 +248,22 @@ def _launch_request(visit: Visit) -> LaunchRequest:
     )
 
 
-def _accept(visit: Visit, instance: Instance) -> Next:
-    """Write down what the cloud said yes to; its own price is the rate from now on."""
+def write_down(visit: Visit, instance: Instance) -> None:
+    """Note what the cloud has made. Its price is the rate from now on; its clock may differ from ours."""
     attempt = visit.current
+    asked_at = attempt.notes.get("asked_at") or attempt.created_at.isoformat()
     attempt.instance_id = instance.id
     attempt.host_id = instance.host_id or attempt.host_id
-    attempt.billing_from = instance.created_at
+    attempt.billing_from = min(max(instance.created_at, datetime.fromisoformat(asked_at)), visit.now)
     attempt.meters = ledger.meters_to_json(instance.meters)
     if instance.usd_per_hour is not None:
         attempt.usd_per_hour = instance.usd_per_hour
     visit.note("machine", f"{attempt.provider} made {attempt.machine} ({instance.id})", instance_id=instance.id)
+
+
+def _accept(visit: Visit, instance: Instance) -> Next:
+    write_down(visit, instance)
+    attempt = visit.current
     cap = visit.spec.limits.max_price_per_hour
     if cap is not None and attempt.usd_per_hour > cap:
         return _too_dear(visit, cap)
@@ -244,15 +280,19 @@ def _too_dear(visit: Visit, cap: Decimal) -> Next:
 
 def _look_for_it(visit: Visit) -> Next:
     """A create may have happened: adopt the machine of our name, or be sure that there is none."""
-    if (found := _by_name(visit)) is not None:
+    try:
+        found = look_up(visit)
+    except ProviderError as error:
+        return _wait_or_leave(visit, error)
+    if found is not None:
         visit.note("machine", f"found {visit.current.machine}, which an earlier create had made")
         return _accept(visit, found)
     if visit.since("not in the list") < LISTING_LAG and not visit.provider.traits.owned:
         return visit.stay(5.0)
-    return _leave_offer(visit, "the create did not come through")
+    return _leave_offer(visit, "the create did not come through", unclear=True)
 
 
-def _by_name(visit: Visit) -> Instance | None:
+def look_up(visit: Visit) -> Instance | None:
     """The machine that the cloud may have made: by the id that it named, else by our name for it in the list."""
     if (created_id := visit.current.notes.get("created_id")) is not None:
         try:
@@ -275,30 +315,32 @@ def _not_created(visit: Visit, error: ProviderError) -> Next:
     if isinstance(error, _REFUSALS):
         _refused(visit)[visit.current.provider] = str(error)
         return _leave_offer(visit, str(error))
+    if isinstance(error, Rejected):
+        visit.run.notes["verdict"] = {"outcome": Outcome.ERROR.value, "error": str(error)}
+        visit.close_attempt(AttemptOutcome.ERROR, str(error))
+        return Next(Phase.SETTLE)
+    if isinstance(error, Throttled):
+        visit.remember(asked=False)  # a clear no: the same call again
     if isinstance(error, Ambiguous) and error.created_id is not None:
         visit.remember(created_id=error.created_id)
-    if isinstance(error, (Ambiguous, Unreachable, Throttled, NotFound)):
-        return _wait_or_leave(visit, error)
-    visit.run.notes["verdict"] = {"outcome": Outcome.ERROR.value, "error": str(error)}
-    visit.close_attempt(AttemptOutcome.ERROR, str(error))
-    return Next(Phase.SETTLE)
+    return _wait_or_leave(visit, error)
 
 
 def _wait_or_leave(visit: Visit, error: ProviderError) -> Next:
+    """Nothing is clear: look again later, and not for ever."""
     visit.note("machine", f"{visit.current.provider}: {error}", error=type(error).__name__)
-    if visit.waited > PROVISION_LIMIT:
+    if visit.since("no clear answer") > PROVISION_LIMIT:
         visit.close_attempt(AttemptOutcome.NEVER_BOOTED, f"no clear answer from {visit.current.provider}: {error}")
         return Next(Phase.TEARDOWN)  # teardown looks for the name until the cloud says that there is none
     return visit.stay(error.after if isinstance(error, Throttled) else 2.0)
 
 
-def _leave_offer(visit: Visit, reason: str) -> Next:
+def _leave_offer(visit: Visit, reason: str, *, unclear: bool = False) -> Next:
     """This offer is no use: say why, and quote again for the same attempt."""
     attempt = visit.current
     offer_id = attempt.offer["offer_id"]
-    attempt.tries.append(
-        {"offer_id": offer_id, "provider": attempt.provider, "machine": attempt.machine, "reason": reason}
-    )
+    left = {"offer_id": offer_id, "provider": attempt.provider, "machine": attempt.machine, "reason": reason}
+    attempt.tries.append({**left, "unclear": True} if unclear else left)
     visit.note("offer", f"left {attempt.provider} {offer_id}: {reason}")
     return Next(Phase.QUOTE)
 
@@ -312,6 +354,11 @@ def _bad_host(visit: Visit, reason: str) -> Next:
     _remember_host(visit, reason)
     visit.close_attempt(AttemptOutcome.BAD_HOST, reason)
     return Next(Phase.TEARDOWN)
+
+
+def _knows_its_keys(visit: Visit) -> bool:
+    """A machine of the user's own always does; a new one after a while."""
+    return visit.provider.traits.owned or visit.since("not let in") > KEY_LIMIT
 
 
 def _vanished_in_boot(visit: Visit) -> Next:
@@ -333,5 +380,3 @@ def _keep_booting(visit: Visit, why: str, *, progress: str = "") -> Next:
         visit.close_attempt(AttemptOutcome.NEVER_BOOTED, f"no progress in boot for {limit}: {why}")
         return Next(Phase.TEARDOWN)
     return visit.stay(1.0 if visit.waited < timedelta(seconds=30) else 3.0)
-
-

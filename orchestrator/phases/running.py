@@ -17,22 +17,22 @@ from jobs.metrics import MetricsFile
 from jobs.streams import AttemptFiles
 from jobs.transport.base import AccessRefused, TransportError
 from orchestrator import ledger, secrets
-from orchestrator.phases.jobfile import GRACE_SECONDS, job_file, verdict
+from orchestrator.phases.jobfile import job_file, verdict
+from orchestrator.phases.stopping import GRACE_SECONDS, STOP_LIMIT, STOPS, close_if_stopped, reason_to_stop
 from orchestrator.phases.visit import Next, Visit
-from orchestrator.records import AttemptOutcome, Json, Outcome, Phase
+from orchestrator.records import AttemptOutcome, Json, Phase
 from providers.base import InstanceStatus
 from providers.errors import NotFound, ProviderError
 
 UNREACHABLE_LIMIT = timedelta(minutes=10)  # a machine that exists but cannot be spoken to for so long is lost
 SILENCE_LIMIT = timedelta(seconds=30)  # an agent whose beat stands still for so long is asked whether it lives
-STOP_LIMIT = timedelta(seconds=GRACE_SECONDS + 60)
 PULL_EVERY = timedelta(seconds=60)
 ESTIMATE_EVERY = timedelta(hours=1)
 
 
 def ship(visit: Visit) -> Next:
     """The files of the submission, and the newest whole checkpoint of an earlier attempt."""
-    if _cancelled_before_start(visit):
+    if close_if_stopped(visit):
         return Next(Phase.TEARDOWN)
     try:
         visit.machine().unpack(visit.folder.bundle, str(visit.run.notes["bundle_digest"]))
@@ -47,7 +47,7 @@ def ship(visit: Visit) -> Next:
 
 def start(visit: Visit) -> Next:
     """Start the agent, once; from here the job goes on without anybody watching."""
-    if _cancelled_before_start(visit):
+    if close_if_stopped(visit):
         return Next(Phase.TEARDOWN)
     attempt, world = visit.current, visit.world
     try:
@@ -55,13 +55,16 @@ def start(visit: Visit) -> Next:
     except (secrets.SecretMissing, secrets.SecretsFileOpen) as error:
         visit.close_attempt(AttemptOutcome.FAILED, str(error))
         return Next(Phase.TEARDOWN)
-    seconds = ledger.deadline_seconds(visit.spec.limits, usd_per_hour=attempt.usd_per_hour, spent=visit.spent())
+    world.keep_secrets(visit.run.id, values)
+    rate = ledger.hourly(ledger.meters_from_json(attempt.meters)) or attempt.usd_per_hour
+    seconds = ledger.deadline_seconds(visit.spec.limits, usd_per_hour=rate, spent=visit.spent())
     job = job_file(visit.run, attempt, visit.spec, visit.provider.traits, deadline_seconds=seconds)
     try:
         visit.machine().start(job, values)
     except (TransportError, AgentError) as error:
         return _try_again(visit, "starting", error)
     visit.clear("starting")
+    visit.remember(deadline=(visit.now + timedelta(seconds=seconds)).isoformat())
     visit.note("agent", "the agent is started")
     return Next(Phase.WATCH)
 
@@ -74,19 +77,19 @@ def watch(visit: Visit) -> Next:
         look = visit.machine().visit(offsets)
     except (TransportError, AgentError) as error:
         return _not_answering(visit, error)
-    visit.clear("not answering")
     is_last = look.exit is not None and look.drained
     files.append(offsets, look.new, secrets=values_to_hide(visit), final=is_last)
     if any(look.new.values()) or is_last:
         read_metrics(visit, final=is_last)
     _note_state(visit, look)
-    if not look.drained:
-        return visit.stay(0.0)
-    if is_last:
-        return _job_is_over(visit, look.exit or {})
-    if _is_silent(visit, look):
-        return _agent_is_silent(visit)
-    return _while_it_runs(visit)
+    if look.exit is not None:
+        return _job_is_over(visit, look.exit)
+    if _is_silent(visit, look) and (lost := _agent_is_silent(visit)) is not None:
+        return lost
+    visit.clear("not answering")
+    if (stopping := _stop_if_asked(visit)) is not None:
+        return stopping
+    return _while_it_runs(visit) if look.drained else visit.stay(0.0)
 
 
 def read_metrics(visit: Visit, *, final: bool) -> None:
@@ -104,20 +107,12 @@ def read_metrics(visit: Visit, *, final: bool) -> None:
 
 def values_to_hide(visit: Visit) -> Collection[str]:
     """The values of the run's secrets, which its logs must not show."""
-    if not visit.spec.secrets:
-        return ()
-    try:
-        world = visit.world
-        return secrets.resolve(visit.run.id, visit.spec.secrets, world.home, world.env).values()
-    except (secrets.SecretMissing, secrets.SecretsFileOpen):
-        return ()
-
-
-def _cancelled_before_start(visit: Visit) -> bool:
-    if visit.run.cancel_requested_at is None:
-        return False
-    visit.close_attempt(AttemptOutcome.CANCELLED)
-    return True
+    values = visit.world.secrets(visit.run.id, visit.spec.secrets) if visit.spec.secrets else {}
+    unknown = [name for name in visit.spec.secrets if name not in values]
+    if unknown and not visit.current.notes.get("unhidden"):
+        visit.remember(unhidden=unknown)
+        visit.note("warning", f"not at hand any more, so the log may show it: {', '.join(unknown)}")
+    return values.values()
 
 
 def _restore_checkpoint(visit: Visit) -> None:
@@ -175,6 +170,8 @@ def _not_answering(visit: Visit, error: Exception) -> Next:
     if (gone := _fate(visit)) is not None:
         visit.close_attempt(gone, f"the machine is gone: {error}")
         return Next(Phase.COLLECT)
+    if (reason := _reason(visit)) is not None and visit.since("stop wanted") > STOP_LIMIT:
+        return _end_with_its_machine(visit, reason)
     if silent_for > UNREACHABLE_LIMIT:
         visit.close_attempt(AttemptOutcome.HOST_LOST, f"the machine did not answer for {UNREACHABLE_LIMIT}: {error}")
         return Next(Phase.COLLECT)
@@ -190,22 +187,25 @@ def _note_state(visit: Visit, look: Look) -> None:
         visit.note("agent", phase, **{name: state.get(name) for name in ("runs_in", "detail", "image_digest")})
         if state.get("runs_in") == "process" and visit.spec.image is not None and not visit.current.notes.get("told"):
             visit.remember(told=True)
-            visit.note("warning", f"{visit.spec.image} could not be used here: the job runs as a process instead")
+            text = f"{visit.spec.image} could not be used here: the job runs as a process instead"
+            visit.note("warning", f"{text}: {_why_no_container(visit, state)}")
     if visit.current.started_at is None and (phase == "running" or look.exit is not None):
         visit.current.started_at = visit.now
         visit.run.started_at = visit.run.started_at or visit.now
         visit.changed = True
 
 
+def _why_no_container(visit: Visit, state: Json) -> str:
+    """The agent found no image, or the probe no Docker, so that the agent was not asked for a container at all."""
+    docker = (visit.current.facts or {}).get("docker") or {}
+    return str(state.get("fallback") or docker.get("error") or "Docker does not answer")
+
+
 def _job_is_over(visit: Visit, exit_record: Json) -> Next:
     attempt = visit.current
     attempt.exit = exit_record
     attempt.exited_at = visit.now
-    outcome, error = verdict(
-        exit_record,
-        stop_reason=attempt.notes.get("stop"),
-        retry_failure=visit.spec.retry.on_failure and attempt.number < visit.spec.retry.attempts,
-    )
+    outcome, error = verdict(exit_record, stop_reason=_reason(visit))
     if outcome in (AttemptOutcome.FAILED, AttemptOutcome.HOST_LOST) and _fate(visit) is AttemptOutcome.PREEMPTED:
         outcome = AttemptOutcome.PREEMPTED
     visit.note("agent", f"the job is over: {error or 'it succeeded'}", exit=exit_record)
@@ -218,11 +218,11 @@ def _is_silent(visit: Visit, look: Look) -> bool:
     return visit.world.pulse(visit.current.machine, beat) > SILENCE_LIMIT
 
 
-def _agent_is_silent(visit: Visit) -> Next:
-    """The beat stands still: a stopped clock, or an agent that was killed with its twin."""
+def _agent_is_silent(visit: Visit) -> Next | None:
+    """The beat stands still: a stopped clock (None: go on), or an agent that was killed with its twin."""
     try:
         if visit.machine().alive():
-            return visit.stay(5.0)
+            return None
         if visit.machine().visit({}, limit=1).exit is not None:
             return visit.stay(0.0)
     except (TransportError, AgentError) as error:
@@ -232,8 +232,6 @@ def _agent_is_silent(visit: Visit) -> Next:
 
 
 def _while_it_runs(visit: Visit) -> Next:
-    if (stopping := _stop_if_asked(visit)) is not None:
-        return stopping
     _estimate(visit)
     _pull_meanwhile(visit)
     quick = 0.02 + visit.waited.total_seconds() / 10
@@ -241,36 +239,39 @@ def _while_it_runs(visit: Visit) -> Next:
 
 
 def _stop_if_asked(visit: Visit) -> Next | None:
-    """Cancelled, or about to pass its budget: the job gets TERM and its grace; then it is over in the usual way."""
-    if visit.current.notes.get("stop") is None:
-        reason = _reason_to_stop(visit)
-        if reason is None:
-            return None
-        try:
-            visit.machine().stop(reason, GRACE_SECONDS)
-        except (TransportError, AgentError) as error:
-            return _not_answering(visit, error)
-        visit.remember(stop=reason)
-        visit.note("cancel" if reason == "cancelled" else "budget", f"the job is asked to stop: {reason}")
-    if visit.since("stop asked") > STOP_LIMIT:
-        outcome = Outcome.CANCELLED if visit.current.notes["stop"] == "cancelled" else Outcome.STOPPED_BY_BUDGET
-        visit.close_attempt(AttemptOutcome(outcome.value), "the job did not stop in time; its machine is ended")
-        return Next(Phase.COLLECT)
-    return visit.stay(0.2)
+    """A job that must end gets TERM and its grace, and is over in the usual way; its machine is not waited for long."""
+    if (reason := _reason(visit)) is None:
+        return None
+    wanted_for = visit.since("stop wanted")
+    if visit.current.notes.get("stop") is None and not _ask_to_stop(visit, reason, first=not wanted_for):
+        visit.world.forget_machine(visit.current.machine)
+    if wanted_for > STOP_LIMIT:
+        return _end_with_its_machine(visit, reason)
+    return visit.stay(0.2 if visit.current.notes.get("stop") else 2.0)
 
 
-def _reason_to_stop(visit: Visit) -> str | None:
-    if visit.run.cancel_requested_at is not None:
-        return "cancelled"
-    return "budget" if _would_pass_budget(visit) else None
+def _reason(visit: Visit) -> str | None:
+    """Why the job has been asked to stop, or should be."""
+    asked: str | None = visit.current.notes.get("stop")
+    return asked or reason_to_stop(visit)
 
 
-def _would_pass_budget(visit: Visit) -> bool:
-    """Whether the cost after the next poll, the grace and the teardown would be above max_cost."""
-    if not visit.current.meters:
+def _ask_to_stop(visit: Visit, reason: str, *, first: bool) -> bool:
+    try:
+        visit.machine().stop(reason, GRACE_SECONDS)
+    except (TransportError, AgentError) as error:
+        if first:
+            visit.note("warning", f"the job cannot be asked to stop, trying again: {error}")
         return False
-    horizon = visit.provider.traits.watch_seconds + GRACE_SECONDS
-    return visit.spent(in_seconds=horizon) > visit.spec.limits.max_cost
+    visit.remember(stop=reason)
+    visit.note("cancel" if reason == "cancelled" else "budget", f"the job is asked to stop: {reason}")
+    return True
+
+
+def _end_with_its_machine(visit: Visit, reason: str) -> Next:
+    outcome, _ = STOPS[reason]
+    visit.close_attempt(outcome, "the job did not stop in time; its machine is ended")
+    return Next(Phase.COLLECT)
 
 
 def _estimate(visit: Visit) -> None:
@@ -292,7 +293,7 @@ def _pull_meanwhile(visit: Visit) -> None:
             artifacts.pull(visit.machine(), spec.artifacts, folder.artifacts, folder.manifest, final=False)
         if spec.checkpoint is not None and _is_due(visit, "checkpoint", spec.checkpoint.every):
             pull_checkpoint(visit, spec.checkpoint.path, folder.checkpoints)
-    except (TransportError, AgentError) as error:
+    except (TransportError, AgentError, OSError) as error:
         visit.note("warning", f"could not copy from the machine, trying again later: {error}")
 
 

@@ -18,6 +18,9 @@ from orchestrator.store.store import Lease
 from orchestrator.world import World, access_from_json
 from providers.base import Instance, Provider
 
+LONGEST_STEP = 60.0  # seconds; of what lies between two looks, no more is taken for waiting
+NOTED_EVERY = 10.0  # seconds; noted less often than looked, as each note is a write
+
 
 @dataclass(frozen=True)
 class Next:
@@ -33,9 +36,9 @@ class Visit:
 
     run: Run
     attempt: Attempt | None
-    spec: Spec
     world: World
     lease: Lease
+    specs: dict[str, Spec]  # by run, as they were read by earlier visits
     events: list[Event] = field(default_factory=list)
     charges: list[ChargeRow] = field(default_factory=list)
     changed: bool = False
@@ -43,6 +46,13 @@ class Visit:
     @property
     def now(self) -> datetime:
         return self.world.clock()
+
+    @property
+    def spec(self) -> Spec:
+        """Read when a phase needs it: a row that another version wrote must not keep its machine from being ended."""
+        if self.run.id not in self.specs:
+            self.specs[self.run.id] = Spec.from_json(self.run.spec)
+        return self.specs[self.run.id]
 
     @property
     def folder(self) -> RunFolder:
@@ -108,18 +118,29 @@ class Visit:
         self.current.notes.update(notes)
         self.changed = True
 
-    def since(self, mark: str) -> timedelta:
-        """How long ago this mark was first set; the first call sets it."""
-        marks: Json = self.current.notes.setdefault("since", {})
-        if mark not in marks:
-            marks[mark] = self.now.isoformat()
-            self.changed = True
-            return timedelta(0)
-        return self.now - datetime.fromisoformat(marks[mark])
+    def since(self, what: str) -> timedelta:
+        """For how long we have seen that it is so; the first call begins to count.
 
-    def clear(self, mark: str) -> None:
-        if self.current.notes.get("since", {}).pop(mark, None) is not None:
+        Time in which nobody looked counts for little: after a night's sleep a machine is not given up at the first
+        look that fails.
+        """
+        waits: Json = self._notes.setdefault("waits", {})
+        seconds, looked_at = waits.get(what, (0.0, None))
+        step = (self.now - datetime.fromisoformat(looked_at)).total_seconds() if looked_at else 0.0
+        waited = float(seconds) + min(step, LONGEST_STEP)
+        if looked_at is None or step >= NOTED_EVERY:
+            waits[what] = (waited, self.now.isoformat())
             self.changed = True
+        return timedelta(seconds=waited)
+
+    def clear(self, what: str) -> None:
+        """It is not so any more."""
+        if self._notes.get("waits", {}).pop(what, None) is not None:
+            self.changed = True
+
+    @property
+    def _notes(self) -> Json:
+        return self.run.notes if self.attempt is None else self.attempt.notes
 
     def instance(self) -> Instance:
         """The machine as its cloud describes it now. Raises NotFound and the other ProviderErrors."""

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from providers import gpus, host, owned
 from providers.base import GB, Access, Charge, Instance, LaunchRequest, Offer, OfferQuery, Offers, Settings, SshAccess
-from providers.errors import Ambiguous, ProviderError, Rejected, Unreachable
+from providers.errors import Ambiguous, BadHost, ProviderError, Rejected, Unreachable
 from providers.ssh import inventory
 from providers.ssh.inventory import Host
 
@@ -66,6 +66,8 @@ class SshProvider:
         except Ambiguous as error:
             error.created_id = f"{client.host.name}/{request.name}"  # one look there is better than one at every host
             raise
+        except Unreachable as error:  # it was never asked: nothing was made there, and another computer may be on
+            raise BadHost(str(error), provider=self.name) from error
         return self._instance(client, answer.get("machine"))
 
     def get(self, instance_id: str) -> Instance:

@@ -109,7 +109,7 @@ class Gpujob:
         marked = [(pid, command, env) for pid, command, env in processes() if "GPUJOB_MACHINE=" in env]
         alive = [f"{pid} {command}" for pid, command, env in marked if root in env + command]
         machines = self.home / "machines"
-        kept = [path.name for path in machines.iterdir() if path.is_dir() and path.name[0] != "."] if machines.exists() else []
+        kept = [path.name for path in machines.glob("[!.]*") if path.is_dir()]
         return alive + kept
 
 
