@@ -1,3 +1,5 @@
+"""What is shipped of a working directory, and that the same files give the same archive."""
+
 from __future__ import annotations
 
 import gzip
@@ -115,7 +117,7 @@ class TestWrite:
         write(scan(work), tmp_path / "out" / "bundle.tar.gz")
         with tarfile.open(tmp_path / "out" / "bundle.tar.gz") as tar:
             found = {entry.name: (entry.mode, entry.linkname, entry.size) for entry in tar}
-            tar.extractall(tmp_path / "there", filter="data")
+            tar.extractall(tmp_path / "there")
         assert found == {
             "empty": (0o644, "", 0),
             "link": (0o644, "src/a", 0),

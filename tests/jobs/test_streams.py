@@ -1,3 +1,5 @@
+"""The local copies of a machine's streams: no byte lost or doubled, and no secret shown."""
+
 from __future__ import annotations
 
 import errno

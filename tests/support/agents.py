@@ -22,7 +22,7 @@ class BreakingTransport(LocalTransport):
 
     @contextmanager
     def receive(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float) -> Iterator[Iterator[bytes]]:
-        self.commands.append(argv[2])
+        self.commands.append(argv[-1])
         with super().receive(argv, stdin=stdin, timeout=timeout) as chunks:
             yield self._breaking(chunks)
 

@@ -1,3 +1,5 @@
+"""The key pair of a run: for its owner only, and in OpenSSH's own form."""
+
 from __future__ import annotations
 
 import stat

@@ -1,3 +1,5 @@
+"""Host keys are pinned per instance, also by several processes at once."""
+
 from __future__ import annotations
 
 import threading
