@@ -77,7 +77,7 @@ def _serve_here(home: Home, env: Mapping[str, str], stop: threading.Event, *, un
         if sole:
             store.void_leases()
         log.info("controller %s serves %s", name, home.root)
-        Controller(world, name).serve(stop, idle_seconds=IDLE_SECONDS if until_idle else None)
+        Controller(world, name, is_one_of_many=not sole).serve(stop, idle_seconds=IDLE_SECONDS if until_idle else None)
         store.forget_controller(name)
     finally:
         world.close()

@@ -38,6 +38,7 @@ class Controller:
     world: World
     id: str
     workers: int = 8
+    is_one_of_many: bool = False  # on a database that controllers with other homes may serve, too
     lease_seconds: float = LEASE_SECONDS
     _held: dict[str, Lease] = field(default_factory=dict)
     _unchanged: list[tuple[Lease, float]] = field(default_factory=list)
@@ -97,13 +98,20 @@ class Controller:
             return bool(self._held)
 
     def _claim(self, limit: int) -> Sequence[Lease]:
-        """Due runs, less those that a worker of ours still has: it is about to let go, or has lost its lease."""
+        """Due runs, less those that are not ours to advance.
+
+        A worker of ours may still have one: it is about to let go, or has lost its lease. And where controllers on one
+        database have different homes, a run belongs to those that have its files.
+        """
         leases = self.world.store.claim(self.id, limit=limit, lease_seconds=self.lease_seconds)
         with self._lock:
-            fresh = [lease for lease in leases if lease.run.id not in self._held]
-            self._unchanged += [(lease, GIVEN_BACK_SECONDS) for lease in leases if lease.run.id in self._held]
+            fresh = [lease for lease in leases if lease.run.id not in self._held and self._is_ours(lease.run.id)]
+            self._unchanged += [(lease, GIVEN_BACK_SECONDS) for lease in leases if lease not in fresh]
             self._held.update({lease.run.id: lease for lease in fresh})
         return fresh
+
+    def _is_ours(self, run_id: str) -> bool:
+        return not self.is_one_of_many or self.world.home.run(run_id).root.exists()
 
     def _let_go(self, lease: Lease) -> None:
         with self._lock:

@@ -19,6 +19,7 @@ log = logging.getLogger("gpujob.controller")
 
 HOURS_PER_MONTH = Decimal(720)
 EXPECTED_HOURS = Decimal(1)  # how long a job takes when nothing is known of it
+_MOST_REASONS = 5
 _SPOT = {"never": False, "allow": None, "only": True}
 
 
@@ -87,6 +88,17 @@ def quote(
     )
 
 
+def why_nothing_fits(spec: Spec, providers: Sequence[Provider]) -> tuple[str, ...]:
+    """What the nearest offers lack, in words for a person; for when there is nothing better to say."""
+    wanted = queries(spec)[0]
+    reasons: list[str] = []
+    for provider in providers:
+        offers = _anything(provider, wanted.gpu_count) or _anything(provider, 0)
+        lacks = (f"{provider.name} {offer.region} {offer.unfit(wanted)}" for offer in offers[:_MOST_REASONS])
+        reasons += dict.fromkeys(lacks)
+    return tuple(reasons)
+
+
 def total_usd(
     offer: Offer, *, hours: Decimal, disk_gb: Decimal, egress_gb: Decimal = Decimal(0), ingress_gb: Decimal = Decimal(0)
 ) -> Decimal:
@@ -107,6 +119,13 @@ def _ask(provider: Provider, wanted: Sequence[OfferQuery]) -> list[Ranked] | Pro
     except Exception as error:  # its bug must not keep a job from the other clouds
         log.exception("%s: offers", provider.name)
         return ProviderError(f"internal error: {type(error).__name__}: {error}", provider=provider.name)
+
+
+def _anything(provider: Provider, gpu_count: int) -> Sequence[Offer]:
+    try:
+        return provider.offers(OfferQuery(gpu_count=gpu_count, spot=None))
+    except ProviderError:
+        return ()
 
 
 def _first_preference(answers: Sequence[Offers]) -> list[Ranked]:

@@ -220,7 +220,12 @@ def _nothing_to_rent(visit: Visit, ranking: Ranking) -> Next:
     outcome = Outcome.NO_CAPACITY
     if not (ranking.offers or asked_in_vain or not_refused):
         outcome = Outcome.REFUSED if _refused(visit) else Outcome.ERROR if unavailable else outcome
-    return _give_up(visit, outcome, "; ".join(dict.fromkeys(reasons)) or "no offer fits the spec")
+    return _give_up(visit, outcome, "; ".join(dict.fromkeys(reasons)) or _nothing_fits(visit))
+
+
+def _nothing_fits(visit: Visit) -> str:
+    providers = [visit.world.provider(name) for name in _candidates(visit)]
+    return "; ".join(("no offer fits the spec", *placement.why_nothing_fits(visit.spec, providers)))
 
 
 def _give_up(visit: Visit, outcome: Outcome, error: str | None) -> Next:

@@ -92,6 +92,24 @@ def test_an_exhausted_list_is_no_capacity(living: Living) -> None:
     assert living.cloud.made() == ()
 
 
+def test_when_nothing_fits_it_says_what_is_lacking(living: Living) -> None:
+    living.submit(resources={"gpu": {"name": "H200", "count": 8}})
+    run = living.until_done()
+    assert run.outcome is Outcome.NO_CAPACITY
+    assert "memory here has 0 GPUs, 8 wanted" in (run.error or "")
+
+
+def test_a_controller_leaves_runs_alone_whose_files_are_in_another_home(living: Living) -> None:
+    living.controller.is_one_of_many = True
+    living.submit()
+    folder = living.home.run("r-1").root
+    elsewhere = folder.rename(folder.with_name("elsewhere"))
+    living.seconds(30)
+    assert living.run().phase is Phase.QUOTE and living.cloud.made() == ()
+    elsewhere.rename(folder)
+    assert living.until_done().outcome is Outcome.SUCCEEDED
+
+
 @pytest.mark.parametrize("error", [AuthFailed("bad key"), NoFunds("empty"), QuotaExceeded("L-1: 0 vCPUs")])
 def test_a_refusal_stops_and_says_why(living: Living, error: ProviderError) -> None:
     living.cloud.faults.creates.append(error)
