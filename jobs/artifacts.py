@@ -101,7 +101,7 @@ class _Visit:
         """Replace the local manifest."""
         content = {
             "complete": self._looked and not self.missing,
-            "files": [_row(entry) for entry in self._files()],
+            "files": [row_of(entry) for entry in self._files()],
             "missing": [{"path": name, "why": why} for name, why in sorted(self.missing.items())],
             "unmatched": list(self._unmatched),
         }
@@ -161,7 +161,8 @@ def literally(path: str) -> str:
     return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in path)
 
 
-def _row(entry: FileEntry) -> dict[str, Any]:
+def row_of(entry: FileEntry) -> dict[str, Any]:
+    """A file as it stands in a manifest, and in a snapshot."""
     return {"path": entry.path, "bytes": entry.bytes, "sha256": entry.sha256, "mtime_ns": entry.mtime_ns}
 
 

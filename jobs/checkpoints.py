@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.artifacts import literally
+from jobs.artifacts import literally, row_of
 from jobs.bundle import Bundle, BundleError, BundleFile, write
 from jobs.copies import Copies
 from jobs.machine import FileEntry, Machine
@@ -134,9 +134,7 @@ def _link(old: Path, new: Path) -> None:
 
 
 def _commit(incoming: Path, source: str, files: tuple[FileEntry, ...], folder: Path) -> Snapshot:
-    rows = [
-        {"path": file.path, "bytes": file.bytes, "sha256": file.sha256, "mtime_ns": file.mtime_ns} for file in files
-    ]
+    rows = [row_of(file) for file in files]
     with (incoming / "snapshot.json").open("w") as file:
         json.dump({"source": source, "files": rows}, file, indent=1)
         file.flush()
