@@ -70,6 +70,13 @@ class Traits:
     watch_seconds     how often a running job is looked at when nothing happens.
     create_interval   least seconds between two creates (0: no limit known).
     boot_seconds      how long a boot may take without any progress.
+    usual_boot        how many seconds a boot usually takes: what is paid before the job starts.
+    terminate_seconds how long to wait between two calls of `terminate`: the second goes on with what the first began.
+    simulated         the endpoint is this computer's: a rehearsal, whose GPUs say that they are simulated.
+    self_destruct     argv that ends the machine from inside, as the job's user, with no key of the account; () where
+                      there is none. It is tried again until the machine is gone.
+    preemption_notice a command for sh that prints something when the cloud is about to take the machine away and
+                      nothing otherwise; "" where there is no notice.
     """
 
     is_container: bool
@@ -78,6 +85,11 @@ class Traits:
     watch_seconds: float = 2.0
     create_interval: float = 0.0
     boot_seconds: float = 600.0
+    usual_boot: float = 0.0
+    terminate_seconds: float = 20.0
+    simulated: bool = False
+    self_destruct: tuple[str, ...] = ()
+    preemption_notice: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +126,7 @@ class Offer:
     disk_usd_per_gb_month: Decimal = Decimal(0)
     ingress_usd_per_gb: Decimal = Decimal(0)
     egress_usd_per_gb: Decimal = Decimal(0)
+    other_usd_per_hour: Decimal = Decimal(0)  # billed with the machine, not part of its rate: a public address
     reliability: float | None = None
     cuda: str | None = None
     location: str = ""
@@ -160,8 +173,21 @@ class Offers(tuple[Offer, ...]):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RegistryLogin:
+    """Who may pull the image. The password is never shown."""
+
+    server: str  # docker.io, ghcr.io, ...
+    username: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class LaunchRequest:
-    """A machine to be made. `name` is unique and already committed to the store; the cloud gets it as tag or label."""
+    """A machine to be made. `name` is unique and already committed to the store; the cloud gets it as tag or label.
+
+    `host_key` is a private ed25519 key in OpenSSH's format, made for this machine: where the cloud lets us, the machine
+    uses it, and `Instance.access.host_keys` says so. `env` and `image` are for machines that are containers.
+    """
 
     name: str
     owner: str
@@ -170,7 +196,10 @@ class LaunchRequest:
     deadline: datetime  # the machine ends itself then, whatever happened to everybody else
     disk_gb: float
     image: str | None = None
+    registry: RegistryLogin | None = None
     public_key: str = ""  # OpenSSH form, of this run's own key pair
+    host_key: str = field(default="", repr=False)
+    max_usd_per_hour: Decimal | None = None  # more than this is not paid, whatever the offer said
     env: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -229,6 +258,7 @@ class Instance:
     detail: str = ""  # the cloud's own words
     progress: str = ""  # changes whenever a boot makes progress
     access: Access | None = None  # None until it can be reached
+    other_access: tuple[Access, ...] = ()  # further ways that lead there, tried when the first does not
     region: str = ""
     host_id: str = ""
     created_at: datetime
@@ -252,20 +282,44 @@ class Charge:
     final: bool  # False: the cloud may still change it
 
 
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """Whether a cloud can be used as things are. `problems` say what is wrong and what to do; `notes` what is good."""
+
+    problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # the account, its balance, what could be rented
+
+    @property
+    def usable(self) -> bool:
+        return not self.problems
+
+
 class Provider(Protocol):
     """One cloud. Every call returns or raises within its own deadline; none waits for a machine."""
 
     name: str
     traits: Traits
 
+    def unusable(self) -> str | None:
+        """Why nothing can be rented as things are set up (no key), without asking the cloud; None when it may go."""
+        ...
+
+    def check(self) -> Check:
+        """Ask the cloud whether we could rent there. Makes nothing, costs nothing, and raises nothing."""
+        ...
+
     def offers(self, query: OfferQuery) -> Offers:
-        """What could be rented now and fits, priced. Raises Unreachable, AuthFailed, Throttled, Rejected."""
+        """What could be rented now and fits, priced. Raises Unreachable, AuthFailed, Throttled, Rejected.
+
+        Where a cloud's prices are public they are given without an account, too.
+        """
         ...
 
     def create(self, offer: Offer, request: LaunchRequest) -> Instance:
         """Ask for a machine; returns when the cloud has accepted, never waits for a boot.
 
-        The same name twice yields the same machine or raises; never two. Anything but a clean yes or a clean no
+        The same name twice yields the same machine or raises, as far as the cloud can know it: a name that it shows
+        is not made again. Anything but a clean yes or a clean no
         is Ambiguous. Raises NoCapacity, OfferGone, QuotaExceeded, AuthFailed, NoFunds, Throttled, Ambiguous,
         Unreachable (nothing was sent), Rejected.
         """
@@ -273,6 +327,13 @@ class Provider(Protocol):
 
     def get(self, instance_id: str) -> Instance:
         """The machine as it is now. Raises NotFound when the cloud says it is gone; an unknown state is a value."""
+        ...
+
+    def find(self, name: str, offer: Offer) -> Instance | None:
+        """The machine of that name that a create from this offer has made; None when the cloud shows none (yet).
+
+        Never None because something did not answer: that raises.
+        """
         ...
 
     def list(self, owner: str) -> Sequence[Instance]:

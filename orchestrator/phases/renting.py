@@ -298,14 +298,13 @@ def _look_for_it(visit: Visit) -> Next:
 
 
 def look_up(visit: Visit) -> Instance | None:
-    """The machine that the cloud may have made: by the id that it named, else by our name for it in the list."""
+    """The machine that the cloud may have made: by the id that it named, else by our name for it."""
     if (created_id := visit.current.notes.get("created_id")) is not None:
         try:
             return visit.provider.get(str(created_id))
         except NotFound:
             return None
-    machines = visit.provider.list(visit.run.owner)
-    return next((machine for machine in machines if machine.name == visit.current.machine), None)
+    return visit.provider.find(visit.current.machine, offer_from_json(visit.current.offer))
 
 
 def _not_created(visit: Visit, error: ProviderError) -> Next:

@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,8 +18,20 @@ from decimal import Decimal
 from pathlib import Path
 
 from providers import gpus, host, inventory, owned
-from providers.base import GB, Access, Charge, Instance, LaunchRequest, LocalAccess, Offer, OfferQuery, Offers, Settings
-from providers.errors import BadHost, Rejected
+from providers.base import (
+    GB,
+    Access,
+    Charge,
+    Check,
+    Instance,
+    LaunchRequest,
+    LocalAccess,
+    Offer,
+    OfferQuery,
+    Offers,
+    Settings,
+)
+from providers.errors import BadHost, NotFound, ProviderError, Rejected
 
 REGION = "local"
 SOURCE = "this computer"
@@ -53,6 +66,18 @@ class LocalProvider:
         self._root = settings.home / "machines"
         self._hostname = socket.gethostname()
 
+    def unusable(self) -> str | None:
+        return None
+
+    def check(self) -> Check:
+        """A price that cannot be read, or a directory that cannot be written, is all that can be wrong here."""
+        try:
+            price = price_per_hour(self._settings.home)
+            self.list("")
+        except ProviderError as error:
+            return Check(problems=(str(error),))
+        return Check(notes=(f"{_cpus()} CPUs, {_gpus_in_words(self._detect(self._settings.env))}, ${price} per hour",))
+
     def offers(self, query: OfferQuery) -> Offers:
         """This computer, once for each kind of GPU that it has, with as many as are wanted and free."""
         price = price_per_hour(self._settings.home)
@@ -77,6 +102,12 @@ class LocalProvider:
         if answer.get("missing"):
             raise owned.missing(instance_id, provider=self.name, where=SOURCE)
         return self._instance(answer["machine"])
+
+    def find(self, name: str, offer: Offer) -> Instance | None:  # noqa: ARG002  (there is one computer)
+        try:
+            return self.get(name)
+        except NotFound:
+            return None
 
     def list(self, owner: str) -> Sequence[Instance]:
         with self._answers():
@@ -176,6 +207,11 @@ def _gpu(index: str, name: str, memory: str) -> LocalGpu:
     if memory.isdigit():
         size = int(memory) * _MIB_IN_BYTES / GB
     return LocalGpu(int(index), canonical or name, size)
+
+
+def _gpus_in_words(found: Sequence[LocalGpu]) -> str:
+    counts = Counter(gpu.name for gpu in found)
+    return ", ".join(f"{count} x {name}" for name, count in counts.items()) or "no GPU"
 
 
 def _access(directory: str, env: Mapping[str, str]) -> Access:

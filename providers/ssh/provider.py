@@ -13,8 +13,20 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from providers import gpus, host, owned
-from providers.base import GB, Access, Charge, Instance, LaunchRequest, Offer, OfferQuery, Offers, Settings, SshAccess
-from providers.errors import Ambiguous, BadHost, ProviderError, Rejected, Unreachable
+from providers.base import (
+    GB,
+    Access,
+    Charge,
+    Check,
+    Instance,
+    LaunchRequest,
+    Offer,
+    OfferQuery,
+    Offers,
+    Settings,
+    SshAccess,
+)
+from providers.errors import Ambiguous, BadHost, NotFound, ProviderError, Rejected, Unreachable
 from providers.ssh import inventory
 from providers.ssh.inventory import Host
 
@@ -53,6 +65,24 @@ class SshProvider:
         self._clients: dict[str, Client] = {}
         self._lock = threading.Lock()
 
+    def unusable(self) -> str | None:
+        return None
+
+    def check(self) -> Check:
+        """Every computer of the inventory is asked at once for its machines."""
+        try:
+            hosts = self._hosts()
+        except ProviderError as error:
+            return Check(problems=(str(error),))
+        if not hosts:
+            path = inventory.path_in(self._settings.home)
+            return Check(notes=(f"no computer is named in {path}",))
+        with ThreadPoolExecutor(max_workers=min(_AT_ONCE, len(hosts))) as pool:
+            answers = list(pool.map(lambda one: self._list_on(one.name, ""), hosts))
+        failed = [answer for answer in answers if isinstance(answer, ProviderError)]
+        good = [one.name for one, answer in zip(hosts, answers, strict=True) if not isinstance(answer, ProviderError)]
+        return Check(problems=tuple(map(str, failed)), notes=(f"{', '.join(good)} can be used",) if good else ())
+
     def offers(self, query: OfferQuery) -> Offers:
         """What the inventory declares; no computer is asked."""
         return Offers(offer for one in self._hosts() for offer in self._offers_of(one, query)).fitting(query)
@@ -76,6 +106,13 @@ class SshProvider:
         if answer.get("missing"):
             raise owned.missing(name, provider=self.name, where=client.host.name)
         return self._instance(client, answer.get("machine"))
+
+    def find(self, name: str, offer: Offer) -> Instance | None:
+        """Asks the computer of the offer only: another one that is off has nothing to say about it."""
+        try:
+            return self.get(f"{offer.host_id}/{name}")
+        except NotFound:
+            return None
 
     def list(self, owner: str) -> Sequence[Instance]:
         """Every computer is asked at once. One that does not answer is an error: a list that lacks it would lie."""

@@ -86,6 +86,7 @@ class ProviderContract:
 
     clock_slack = timedelta(seconds=2)  # between the cloud's clock and what is asked of it
     charges_are_exact = True  # the cloud bills per machine and second, and says so at once
+    names_are_remembered = True  # the cloud knows the name of a machine that is gone
 
     @pytest.fixture
     def tenant(self, provider: Provider, offer_query: OfferQuery, advance: Advance) -> Iterator[Tenant]:
@@ -152,6 +153,27 @@ class ProviderContract:
         assert first.id == second.id
         assert [machine.name for machine in tenant.provider.list(OWNER)].count(request.name) == 1
 
+    def test_a_machine_is_found_by_its_name(self, tenant: Tenant) -> None:
+        first, second = tenant.rent(), tenant.rent()
+        for made in (first, second):
+            found = tenant.provider.find(made.name, tenant.offer)
+            assert found is not None and (found.id, found.name) == (made.id, made.name)
+        assert tenant.provider.find(f"{first.name}-never", tenant.offer) is None
+        tenant.end(first)
+        assert tenant.provider.find(first.name, tenant.offer) is None
+
+    def test_every_machine_has_meters_that_come_to_its_rate(self, tenant: Tenant) -> None:
+        made = tenant.rent()
+        names = [meter.name for meter in made.meters]
+        assert "compute" in names and len(set(names)) == len(names)
+        assert all(meter.source and meter.unit for meter in made.meters)
+
+    def test_a_check_makes_nothing(self, tenant: Tenant) -> None:
+        before = tenant.names()
+        assert tenant.provider.unusable() is None
+        assert tenant.provider.check().problems == ()
+        assert tenant.names() == before
+
     def test_list_shows_all_machines_of_the_owner_and_no_others(self, tenant: Tenant) -> None:
         mine = {tenant.rent().name for _ in range(2)}
         theirs = tenant.rent(tenant.request(owner="contract-bob")).name
@@ -188,6 +210,8 @@ class ProviderContract:
         tenant.provider.terminate(unknown)
 
     def test_a_name_that_was_ended_is_never_a_second_machine(self, tenant: Tenant) -> None:
+        if not self.names_are_remembered:
+            return
         request = tenant.request()
         tenant.end(tenant.rent(request))
         with pytest.raises(ProviderError) as caught:

@@ -24,6 +24,7 @@ from typing import Literal
 from providers.base import (
     Access,
     Charge,
+    Check,
     Instance,
     InstanceStatus,
     LaunchRequest,
@@ -37,7 +38,7 @@ from providers.base import (
 )
 from providers.errors import NotFound, OfferGone, ProviderError, Rejected, Unreachable
 
-CALLS = ("offers", "create", "get", "list", "terminate", "charges")
+CALLS = ("check", "offers", "create", "get", "find", "list", "terminate", "charges")
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ class Faults:
     boots: deque[Boot | None] = field(default_factory=deque)
     terminates: deque[ProviderError | Literal["ignored"] | None] = field(default_factory=deque)
     outages: list[Outage] = field(default_factory=list)
-    list_lag_seconds: float = 0.0  # younger machines are not in `list` yet
+    list_lag_seconds: float = 0.0  # younger machines are not in `list` or `find` yet
+    unusable: str | None = None
 
 
 @dataclass(slots=True)
@@ -135,6 +137,16 @@ class MemoryProvider:
         self._machines: dict[str, _Machine] = {}
         self._lock = threading.Lock()
 
+    def unusable(self) -> str | None:
+        return self.faults.unusable
+
+    def check(self) -> Check:
+        try:
+            self._called("check")
+        except ProviderError as error:
+            return Check(problems=(str(error),))
+        return Check(problems=(self.faults.unusable,) if self.faults.unusable else ())
+
     def offers(self, query: OfferQuery) -> Offers:
         self._called("offers")
         return Offers(self.rentable).fitting(query)
@@ -157,11 +169,17 @@ class MemoryProvider:
             raise NotFound(f"there is no machine {instance_id}", provider=self.name)
         return self._described(machine)
 
+    def find(self, name: str, offer: Offer) -> Instance | None:
+        self._called("find")
+        machine = self._machines.get(name)
+        if machine is None or self._is_gone(machine) or not self._is_listed(machine):
+            return None
+        return self._described(machine)
+
     def list(self, owner: str) -> Sequence[Instance]:
         self._called("list")
-        visible = self._clock() - timedelta(seconds=self.faults.list_lag_seconds)
         mine = [machine for machine in [*self._machines.values()] if machine.request.owner == owner]
-        return [self._described(one) for one in mine if one.created_at <= visible and not self._is_gone(one)]
+        return [self._described(one) for one in mine if self._is_listed(one) and not self._is_gone(one)]
 
     def terminate(self, instance_id: str) -> None:
         self._called("terminate")
@@ -269,6 +287,9 @@ class MemoryProvider:
             return machine.gone_at
         taken = machine.created_at + timedelta(seconds=boot.preempt_after)
         return min(taken, machine.gone_at or taken)
+
+    def _is_listed(self, machine: _Machine) -> bool:
+        return machine.created_at <= self._clock() - timedelta(seconds=self.faults.list_lag_seconds)
 
     def _end(self, machine: _Machine) -> datetime:
         return min(self._clock(), self._gone_at(machine) or self._clock())

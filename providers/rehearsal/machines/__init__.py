@@ -1,0 +1,1 @@
+"""Where a simulated cloud's machines come from: containers, process trees, or paper."""
