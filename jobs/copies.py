@@ -147,9 +147,7 @@ class Copies:
                 file.write(chunk)
         return self._place(entry, part, digest.hexdigest(), on_whole)
 
-    def _fetch_big(
-        self, machine: Machine, entry: FileEntry, on_whole: Callable[[FileEntry], None]
-    ) -> str | None:
+    def _fetch_big(self, machine: Machine, entry: FileEntry, on_whole: Callable[[FileEntry], None]) -> str | None:
         part = self._part(entry)
         with part.open("a+b") as file:
             size = file.seek(0, os.SEEK_END)
@@ -169,9 +167,7 @@ class Copies:
             return CHANGED
         return self._place(entry, part, digest.hexdigest(), on_whole)
 
-    def _place(
-        self, entry: FileEntry, part: Path, digest: str, on_whole: Callable[[FileEntry], None]
-    ) -> str | None:
+    def _place(self, entry: FileEntry, part: Path, digest: str, on_whole: Callable[[FileEntry], None]) -> str | None:
         if digest != entry.sha256 or part.stat().st_size != entry.bytes:
             part.unlink(missing_ok=True)
             return CHANGED

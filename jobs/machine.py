@@ -85,9 +85,15 @@ class Machine:
             done = self._transport.send(argv, _chunks(tar), timeout=timeout)
         return _answer(done)
 
-    def start(self, job: Json, secrets: Mapping[str, str], *, timeout: float = 60) -> bool:
-        """Start the job, detached. False when it was started before. Secrets go over stdin and stay in memory."""
-        answer = self._ask("start", {"job": job, "secrets": dict(secrets)}, timeout=timeout)
+    def start(
+        self, job: Json, secrets: Mapping[str, str], *, registry: Mapping[str, str] | None = None, timeout: float = 60
+    ) -> bool:
+        """Start the job, detached. False when it was started before. Secrets go over stdin and stay in memory.
+
+        `registry` is who may pull the image: server, username, password.
+        """
+        request = {"job": job, "secrets": dict(secrets), "registry": dict(registry or {})}
+        answer = self._ask("start", request, timeout=timeout)
         return not answer.get("already", False)
 
     def visit(self, offsets: Mapping[str, int], *, limit: int = 4 * _CHUNK, timeout: float = 30) -> Visit:

@@ -29,6 +29,7 @@ from jobs.fields import (
     Name,
     Patterns,
     Regions,
+    Secret,
     Secrets,
     Section,
     Share,
@@ -205,6 +206,18 @@ class Build(Section):
     push: Text | None = Field(default=None, description="Where the image is pushed, such as registry/name.")
 
 
+class Registry(Section):
+    """Who may pull the image, and push what is built, where that needs a login."""
+
+    example: ClassVar[str] = "{server: ghcr.io, username: alice, password: GHCR_TOKEN}"
+
+    server: Text = Field(default="docker.io", description="The registry's host name. Default: docker.io.")
+    username: Text = Field(description="The user's name there.")
+    password: Secret = Field(
+        description="The name of the secret that holds the password or token; the job does not see it."
+    )
+
+
 class MetricsSpec(Section):
     """What is read from the job's output, besides the JSON lines that it appends to $GPUJOB_METRICS."""
 
@@ -254,6 +267,7 @@ class Spec(Section):
         default=None, description="The container image; none runs the job as a plain process where that is possible."
     )
     build: Build | None = Field(default=None, description="Build the image from a Dockerfile instead.")
+    registry: Registry | None = Field(default=None, description="The login of a private registry.")
     workdir: Directory = Field(
         default=".", description="The directory that is shipped, relative to this file. Default: ."
     )
@@ -283,6 +297,12 @@ class Spec(Section):
         for _, message in conflicts({key: getattr(self, key) for key in ("image", "build", "env", "secrets")}):
             raise ValueError(message)
         return self
+
+    @property
+    def all_secrets(self) -> tuple[str, ...]:
+        """The names of all values that are looked up: the job's secrets, and the registry's password."""
+        passwords = (self.registry.password,) if self.registry else ()
+        return tuple(dict.fromkeys((*self.secrets, *passwords)))
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON: money as strings, durations as seconds, sizes as bytes. The same spec gives the same JSON."""

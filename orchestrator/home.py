@@ -18,6 +18,10 @@ class AttemptFolder:
     def log(self) -> Path:
         return self.root / "log"
 
+    def host_key(self, machine: str) -> Path:
+        """The private key by which that machine, and no other, is known; 0600, for as long as it exists."""
+        return self.root / f"host_key-{machine}"
+
     @property
     def metrics(self) -> Path:
         return self.root / "metrics"

@@ -94,7 +94,7 @@ def prepare(
     spec, text, folder = _load(source, overrides or {})
     if spec.build is not None:
         raise SubmissionError("build: is not supported yet: build and push the image yourself, and name it in image:")
-    if missing := secrets.check(spec.secrets, home, env):
+    if missing := secrets.check(spec.all_secrets, home, env):
         raise secrets.SecretMissing(missing, home)
     workdir = (folder / Path(spec.workdir).expanduser()).resolve()
     if not workdir.is_dir():
@@ -111,7 +111,7 @@ def submit(prepared: Prepared, *, store: Store, home: Home, env: Mapping[str, st
     try:
         _write_folder(folder, prepared)
         digest = bundles.write(prepared.bundle, folder.bundle)
-        secrets.hand_over(run_id, prepared.spec.secrets, home, env)
+        secrets.hand_over(run_id, prepared.spec.all_secrets, home, env)
         return _enter(run_id, prepared, digest, store, env)
     except BaseException:
         secrets.forget(run_id, env)

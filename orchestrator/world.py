@@ -159,7 +159,7 @@ def offer_to_json(offer: Offer) -> Json:
 
 
 def offer_from_json(row: Json) -> Offer:
-    money = {name: Decimal(row[name]) for name in row if name.startswith(("usd_", "disk_usd", "ingress_", "egress_"))}
+    money = {name: Decimal(value) for name, value in row.items() if "usd_per_" in name}
     return Offer(**{**_fields(Offer, row), **money, "fetched_at": datetime.fromisoformat(row["fetched_at"])})
 
 

@@ -296,7 +296,7 @@ def _refuse_links_out(root: str) -> None:
 
 def start(folder: Folder) -> None:
     asked = request()
-    secrets = asked.get("secrets") or {}
+    secrets, registry = asked.get("secrets") or {}, asked.get("registry") or {}
     if isinstance(asked.get("job"), dict) and not folder.has("state.json"):
         write_record(folder.path("job.json"), asked["job"])
     job = folder.load("job.json")
@@ -312,11 +312,11 @@ def start(folder: Folder) -> None:
         _wait_until(lambda: folder.has("exit.json"), 20)
         answer({"started": False, "already": True})
         return
-    _begin(task, secrets)
+    _begin(task, secrets, registry)
     answer({"started": True, "already": False})
 
 
-def _begin(task: Task, secrets: Mapping[str, str]) -> None:
+def _begin(task: Task, secrets: Mapping[str, str], registry: Json) -> None:
     import socket
 
     folder = task.folder
@@ -335,7 +335,8 @@ def _begin(task: Task, secrets: Mapping[str, str]) -> None:
     try:
         ours, theirs = socket.socketpair()
         switch = detach(lambda: Switch(task, theirs).live(), [task.lock, theirs.fileno()])
-        detach(lambda: Runner(task, secrets, switch, ours).live(), [task.lock, ours.fileno()])
+        runner = lambda: Runner(task, secrets, switch, ours, registry).live()  # noqa: E731
+        detach(runner, [task.lock, ours.fileno()])
     except OSError:
         os.unlink(folder.path("state.json"))  # nothing was started
         raise
@@ -438,9 +439,16 @@ class Over(Exception):
 class Runner:
     """Runs the job to its end, whatever end that is, and writes the exit record."""
 
-    def __init__(self, task: Task, secrets: Mapping[str, str] | None = None, switch: int = 0, peer: Any = None) -> None:
+    def __init__(
+        self,
+        task: Task,
+        secrets: Mapping[str, str] | None = None,
+        switch: int = 0,
+        peer: Any = None,
+        registry: Json | None = None,
+    ) -> None:
         self._task, self._folder, self._job = task, task.folder, task.job
-        self._secrets = dict(secrets or {})
+        self._secrets, self._registry = dict(secrets or {}), registry or {}
         self._switch, self._peer = switch, peer
         self._state: Json = self._folder.load("state.json") or {"phase": "setup", "since": time.time(), "beat": 0}
         self._state.update(pid=os.getpid(), switch=switch)
@@ -454,6 +462,7 @@ class Runner:
         self._exit: Json = {}  # what is known of exit.json
         self._began = self._ran = 0.0
         self._telemetry: Telemetry | None = None
+        self._warning: Notice | None = None
         self._wake, self._waker = os.pipe()
         # Whatever the runner calls carries the job's marks too: when the runner is killed, the switch finds it.
         os.environ.update(GPUJOB_MACHINE=task.machine, GPUJOB_RUN_ID=str(task.job.get("run_id", "")))
@@ -462,6 +471,8 @@ class Runner:
         self._listen()
         self._tell_switch()
         self._telemetry = Telemetry(self._folder, float(self._job.get("telemetry_seconds") or 5), self._event)
+        if self._job.get("preemption_notice"):
+            self._warning = Notice(self._job["preemption_notice"], float(self._job.get("notice_seconds") or 5))
         self._sample()
         over = self._run()
         self._over = over
@@ -509,11 +520,13 @@ class Runner:
                 return self._in_container(image)
         self._note(phase="setup", runs_in="process", detail="")
         _write_scripts(self._folder, self._job)
-        environment = _inherited(os.environ)
-        environment.update(PYTHONUNBUFFERED="1")
         if self._job.get("venv", True):
+            environment = _inherited(os.environ)
             venv = _make_venv(self._folder)
             environment.update(VIRTUAL_ENV=venv, PATH=venv + "/bin:" + environment.get("PATH", os.defpath))
+        else:
+            environment = _inherited({**os.environ, **_environment_of_image()})
+        environment.update(PYTHONUNBUFFERED="1")
         shared = self._folder.path("shared")
         environment.update(self._variables(shared))
         return ["/bin/sh", shared + "/entry.sh"], environment
@@ -542,7 +555,8 @@ class Runner:
             if image is None:
                 self._note(phase="pulling", detail="pulling %s" % spec["image"])
                 self._event("pull", "pulling %s" % spec["image"])
-                self._docker.pull(spec["image"], lambda line: self._note(detail=line))
+                self._docker.pull(spec["image"], lambda line: self._note(detail=line), self._registry)
+                self._registry = {}
                 self._event("pulled", "pulled %s" % spec["image"])
                 image = self._docker.image(spec["image"]) or {}
         except NoAnswer as error:
@@ -627,6 +641,10 @@ class Runner:
             raise Over("stopped", str(stop.get("reason") or ""), stop.get("grace_seconds"))
         if self._asked_to_end:
             raise Over("stopped", "SIGTERM to the agent: the machine shuts down")
+        notice = self._warning.said() if self._warning else ""
+        if notice:
+            self._event("notice", "the cloud takes this machine away: %s" % notice)
+            raise Over("preempted", notice)
         longest = self._job.get("max_duration_seconds")
         if longest and self._ran and now() - self._ran >= float(longest):
             raise Over("max_duration", "it ran for more than %g s" % float(longest))
@@ -820,7 +838,11 @@ class Runner:
             return None
 
     def _spared(self) -> set[int]:
-        return {os.getpid(), self._switch, *(self._telemetry.pids() if self._telemetry else ())}
+        asking = [
+            *(self._telemetry.pids() if self._telemetry else ()),
+            *(self._warning.pids() if self._warning else ()),
+        ]
+        return {os.getpid(), self._switch, *asking}
 
     def _end_container(self, docker: Docker, patient: Callable[[], bool]) -> None:
         def runs() -> bool:
@@ -932,7 +954,7 @@ sys.exit("pip: this machine has neither ensurepip nor pip 22.3 or newer: install
 '''
 PIP_LAUNCHER = '#!/bin/sh\nexec "${0%/*}/python" -m pip "$@"\n'
 
-OURS = r"GPUJOB_(DATABASE_URL|HOME)$|AWS_|.*_(API_KEY|TOKEN|SECRET)$"
+OURS = r"GPUJOB_(DATABASE_URL|HOME|HOST_KEY|PUBLIC_KEY)$|AWS_|.*_(API_KEY|TOKEN|SECRET)$"
 
 
 def _write_scripts(folder: Folder, job: Json) -> None:
@@ -951,6 +973,14 @@ def _inherited(environment: Mapping[str, str]) -> dict[str, str]:
     dropped = ("PYTHONHOME", "PYTHONPATH")
     return {
         name: value for name, value in environment.items() if name not in dropped and not re.match(OURS, name.upper())
+    }
+
+
+def _environment_of_image() -> dict[str, str]:
+    """What the machine's first process was given, when the machine is a container: a login does not see it."""
+    rows = read_bytes("/proc/1/environ").split(b"\0") if LINUX else []
+    return {
+        os.fsdecode(name): os.fsdecode(value) for name, equals, value in (row.partition(b"=") for row in rows) if equals
     }
 
 
@@ -1057,8 +1087,12 @@ class Docker:
         """Its State; empty when there is no such container."""
         return (self._inspect("container", name) or {}).get("State") or {}
 
-    def pull(self, name: str, on_line: Callable[[str], None]) -> None:
-        code, _, err = self._call([self.program, "pull", name], 10**9, on_line)
+    def pull(self, name: str, on_line: Callable[[str], None], registry: Json) -> None:
+        options, forget = _log_in(registry)
+        try:
+            code, _, err = self._call([self.program, *options, "pull", name], 10**9, on_line)
+        finally:
+            forget()
         if code == 0:
             return
         words = err.decode("utf-8", "replace").strip()[-400:]
@@ -1093,6 +1127,21 @@ class Docker:
         except ValueError:
             found = []
         return found[0] if found else None
+
+
+def _log_in(registry: Json) -> tuple[list[str], Callable[[], None]]:
+    """Options with which docker knows the registry's password, and what forgets it. It is kept in memory only."""
+    if not registry:
+        return [], lambda: None
+    import base64
+    import tempfile
+
+    login = "%s:%s" % (registry["username"], registry["password"])
+    server = "https://index.docker.io/v1/" if registry["server"] == "docker.io" else registry["server"]
+    directory = tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None)  # mode 0700
+    auths = {server: {"auth": base64.b64encode(login.encode()).decode()}}
+    write_record(os.path.join(directory.name, "config.json"), {"auths": auths})
+    return ["--config", directory.name], directory.cleanup
 
 
 # ---- ending what a job started ---------------------------------------------------------------------------------------
@@ -1381,6 +1430,44 @@ def _number(text: str) -> float | None:
     except ValueError:
         return None  # "[N/A]"
     return int(value) if value == int(value) else value
+
+
+class Notice:
+    """Asks every few seconds whether the cloud is about to take the machine away. Never waits for the answer."""
+
+    def __init__(self, command: str, every: float) -> None:
+        self._command, self._every = command, every
+        self._due = now()
+        self._asking: tuple[Any, float] | None = None
+
+    def said(self) -> str:
+        """What the command printed, in one line; nothing while there is no notice."""
+        import subprocess
+
+        if self._asking is None and now() >= self._due:
+            self._due = now() + self._every
+            argv, null = ["/bin/sh", "-c", self._command], subprocess.DEVNULL
+            try:
+                child = subprocess.Popen(argv, stdin=null, stdout=subprocess.PIPE, stderr=null, start_new_session=True)
+            except OSError:
+                return ""
+            os.set_blocking(child.stdout.fileno(), False)  # type: ignore[union-attr]
+            self._asking = child, now() + 2 * self._every
+        if self._asking is None:
+            return ""
+        child, until = self._asking
+        if child.poll() is None and now() < until:
+            return ""
+        self._asking = None
+        words = (child.stdout.read() or b"").decode("utf-8", "replace")
+        child.stdout.close()
+        if child.returncode is None:
+            child.kill()
+            child.returncode = 0  # the runner reaps it
+        return " ".join(words.split())[:200]
+
+    def pids(self) -> list[int]:
+        return [self._asking[0].pid] if self._asking else []
 
 
 # ---- the switch: the second of the two -------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """One run's own SSH key pair: made once, kept as a 0600 file in OpenSSH's format. Knows no run and no connection.
 
-Private key material never leaves this module but as that file. `cryptography` is imported when it is first needed.
+A login's private key never leaves this module but as that file. `cryptography` is imported when it is first needed.
 """
 
 from __future__ import annotations
@@ -33,6 +33,11 @@ def public_text(path: Path, *, comment: str = "gpujob") -> str:
         raise KeyFileError(f"cannot read the key {path}: {error.strerror}") from error
     line = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
     return f"{line} {comment}"
+
+
+def private_text(path: Path) -> str:
+    """The private key itself, for the machine whose host key it is to be."""
+    return path.read_text(encoding="ascii")
 
 
 def _write_private(path: Path) -> None:

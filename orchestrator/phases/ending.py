@@ -24,7 +24,6 @@ from providers.errors import NotFound, ProviderError
 
 COLLECT_LIMIT = timedelta(minutes=10)  # without any progress
 LISTING_LAG = timedelta(seconds=60)
-TERMINATE_AGAIN = timedelta(seconds=20)
 BILLING_DOUBT = timedelta(minutes=5)  # after that a run says that it may still be billing
 
 _MACHINE_IS_GONE = (AttemptOutcome.HOST_LOST, AttemptOutcome.PREEMPTED)
@@ -162,7 +161,8 @@ def _never_made(visit: Visit) -> Next:
 def _terminate_once_in_a_while(visit: Visit) -> None:
     attempt = visit.current
     assert attempt.instance_id is not None
-    if attempt.terminate_asked_at is not None and visit.since("terminate asked") < TERMINATE_AGAIN:
+    again = timedelta(seconds=visit.provider.traits.terminate_seconds)
+    if attempt.terminate_asked_at is not None and visit.since("terminate asked") < again:
         return
     visit.provider.terminate(attempt.instance_id)
     attempt.terminate_asked_at = attempt.terminate_asked_at or visit.now
@@ -172,6 +172,7 @@ def _terminate_once_in_a_while(visit: Visit) -> None:
 
 def _gone(visit: Visit) -> Next:
     visit.current.gone_at = visit.now
+    visit.attempt_folder.host_key(visit.current.machine).unlink(missing_ok=True)
     visit.run.possibly_billing = False
     visit.note("machine", f"{visit.current.machine} is gone: {visit.current.provider} says not found")
     return Next(Phase.SETTLE)

@@ -15,7 +15,7 @@ def shortcoming(spec: Spec, offer: Offer, facts: Json, traits: Traits) -> str | 
     """What is wrong with the machine, in words; None when nothing is."""
     return (
         _python(facts)
-        or _gpus(offer, facts)
+        or _gpus(offer, facts, simulated=traits.simulated)
         or _too_small("memory", facts.get("memory_bytes"), spec.resources.memory, _MEMORY_SLACK)
         or _too_small("free disk", facts.get("disk_free_bytes"), spec.resources.disk, _DISK_SLACK)
         or _docker(spec, facts, traits)
@@ -28,10 +28,12 @@ def _python(facts: Json) -> str | None:
     return None if parts >= (3, 8) else f"its python3 is {version or 'missing'}, 3.8 or newer is needed"
 
 
-def _gpus(offer: Offer, facts: Json) -> str | None:
+def _gpus(offer: Offer, facts: Json, *, simulated: bool) -> str | None:
     if offer.gpu_count == 0:
         return None
     found = [str(gpu.get("name", "")) for gpu in facts.get("gpus") or []]
+    if simulated:  # only there is a GPU that says so taken for what it stands for
+        found = [name.removeprefix("SIMULATED ") for name in found]
     right = [name for name in found if (canonical(name) or name) == offer.gpu]
     if len(right) >= offer.gpu_count:
         return None

@@ -26,7 +26,9 @@ def job_file(run: Run, attempt: Attempt, spec: Spec, traits: Traits, *, deadline
         "max_duration_seconds": spec.limits.max_duration.total_seconds(),
         "grace_seconds": GRACE_SECONDS,
         "telemetry_seconds": TELEMETRY_SECONDS,
-        "self_destruct": [],
+        "venv": not traits.is_container,
+        "self_destruct": list(traits.self_destruct),
+        "preemption_notice": traits.preemption_notice if attempt.offer["spot"] else "",
     }
 
 
@@ -45,6 +47,8 @@ def verdict(exit_record: Json, *, stop_reason: str | None) -> tuple[AttemptOutco
         return AttemptOutcome.TIMED_OUT, "limits.max_duration was reached"
     if reason == "deadline":
         return STOPS["deadline"]
+    if reason == "preempted":
+        return AttemptOutcome.PREEMPTED, detail or "the cloud took the machine away"
     if reason in ("agent", "stopped"):  # stopped, and not by us: the machine shuts down
         return AttemptOutcome.HOST_LOST, detail or "the agent on the machine was killed"
     return AttemptOutcome.FAILED, _failure(reason, exit_record, detail)

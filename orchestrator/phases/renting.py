@@ -14,14 +14,14 @@ from decimal import Decimal
 from jobs.machine import AgentError
 from jobs.transport import keys
 from jobs.transport.base import AccessRefused, TransportError
-from orchestrator import ledger, placement
+from orchestrator import ledger, placement, secrets
 from orchestrator.phases.fitness import shortcoming
 from orchestrator.phases.stopping import close_if_stopped, horizon_seconds
 from orchestrator.phases.visit import Next, Visit
 from orchestrator.placement import Ranking
 from orchestrator.records import Attempt, AttemptOutcome, Json, Outcome, Phase
 from orchestrator.world import access_to_json, offer_from_json, offer_to_json
-from providers.base import Instance, InstanceStatus, LaunchRequest, Offer
+from providers.base import Access, Instance, InstanceStatus, LaunchRequest, Offer, RegistryLogin
 from providers.errors import (
     Ambiguous,
     AuthFailed,
@@ -86,7 +86,11 @@ def provision(visit: Visit) -> Next:
     if visit.run.cancel_requested_at is not None:
         visit.close_attempt(AttemptOutcome.CANCELLED)
         return Next(Phase.SETTLE)
-    offer, request = offer_from_json(attempt.offer), _launch_request(visit)
+    try:
+        offer, request = offer_from_json(attempt.offer), _launch_request(visit)
+    except (secrets.SecretMissing, secrets.SecretsFileOpen) as error:
+        visit.close_attempt(AttemptOutcome.FAILED, str(error))
+        return Next(Phase.SETTLE)
     visit.remember(asked=True, asked_at=visit.now.isoformat(), deadline=request.deadline.isoformat())
     visit.commit()
     try:
@@ -111,17 +115,24 @@ def boot(visit: Visit) -> Next:
         return Next(Phase.TEARDOWN)
     if instance.access is None:
         return _keep_booting(visit, instance.detail or instance.status.value, progress=instance.progress)
-    visit.remember(access=access_to_json(instance.access))
+    visit.remember(access=access_to_json(_way_in(visit, instance.access, instance.other_access)))
     try:
         visit.machine().install()
     except (TransportError, AgentError) as error:
         visit.world.forget_machine(visit.current.machine)
+        visit.current.notes["ways_tried"] = visit.current.notes.get("ways_tried", 0) + 1
         if isinstance(error, AccessRefused) and _knows_its_keys(visit):
             return _bad_host(visit, str(error))
         return _keep_booting(visit, str(error), progress=instance.progress)
     visit.current.running_from = visit.current.running_from or visit.now
     visit.note("machine", f"{visit.current.machine} is reachable")
     return Next(Phase.PROBE)
+
+
+def _way_in(visit: Visit, first: Access, others: Sequence[Access]) -> Access:
+    """The ways that lead to a machine, one after the other: a direct one may be closed where a proxy is open."""
+    ways = (first, *others)
+    return ways[int(visit.current.notes.get("ways_tried", 0)) % len(ways)]
 
 
 def probe(visit: Visit) -> Next:
@@ -241,6 +252,9 @@ def _launch_request(visit: Visit) -> LaunchRequest:
     attempt = visit.current
     seconds = ledger.deadline_seconds(visit.spec.limits, usd_per_hour=attempt.usd_per_hour, spent=visit.spent())
     own = visit.provider.traits.owned  # the user has a key for it already
+    host_key = visit.attempt_folder.host_key(attempt.machine)
+    if not own:
+        keys.ensure(host_key, comment=attempt.machine)
     return LaunchRequest(
         name=attempt.machine,
         owner=visit.run.owner,
@@ -249,8 +263,21 @@ def _launch_request(visit: Visit) -> LaunchRequest:
         deadline=visit.now + timedelta(seconds=seconds),
         disk_gb=visit.spec.resources.disk / 10**9,
         image=visit.spec.image,
-        public_key="" if own else keys.ensure(visit.folder.key, comment=attempt.machine),
+        registry=_registry_login(visit),
+        public_key="" if own else keys.ensure(visit.folder.key, comment=visit.run.id),
+        host_key="" if own else keys.private_text(host_key),
+        max_usd_per_hour=visit.spec.limits.max_price_per_hour,
     )
+
+
+def _registry_login(visit: Visit) -> RegistryLogin | None:
+    """For a cloud that itself pulls the image; elsewhere the agent does, and is told when it starts."""
+    registry = visit.spec.registry
+    if registry is None or not visit.provider.traits.is_container:
+        return None
+    world = visit.world
+    password = secrets.resolve(visit.run.id, [registry.password], world.home, world.env)[registry.password]
+    return RegistryLogin(server=registry.server, username=registry.username, password=password)
 
 
 def write_down(visit: Visit, instance: Instance) -> None:

@@ -6,7 +6,7 @@ thread or a lock. Whatever the machine says goes through the files of the attemp
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -51,16 +51,16 @@ def start(visit: Visit) -> Next:
         return Next(Phase.TEARDOWN)
     attempt, world = visit.current, visit.world
     try:
-        values = secrets.resolve(visit.run.id, visit.spec.secrets, world.home, world.env)
+        values = secrets.resolve(visit.run.id, visit.spec.all_secrets, world.home, world.env)
     except (secrets.SecretMissing, secrets.SecretsFileOpen) as error:
         visit.close_attempt(AttemptOutcome.FAILED, str(error))
         return Next(Phase.TEARDOWN)
     world.keep_secrets(visit.run.id, values)
-    rate = ledger.hourly(ledger.meters_from_json(attempt.meters)) or attempt.usd_per_hour
-    seconds = ledger.deadline_seconds(visit.spec.limits, usd_per_hour=rate, spent=visit.spent())
+    seconds = _seconds_left(visit)
     job = job_file(visit.run, attempt, visit.spec, visit.provider.traits, deadline_seconds=seconds)
     try:
-        visit.machine().start(job, values)
+        own = {name: values[name] for name in visit.spec.secrets}
+        visit.machine().start(job, own, registry=_registry(visit, values))
     except (TransportError, AgentError) as error:
         return _try_again(visit, "starting", error)
     visit.clear("starting")
@@ -92,6 +92,24 @@ def watch(visit: Visit) -> Next:
     return _while_it_runs(visit) if look.drained else visit.stay(0.0)
 
 
+def _seconds_left(visit: Visit) -> float:
+    """Until the machine's deadline. A rented one has armed its switch at launch: that moment is not moved."""
+    attempt = visit.current
+    rate = ledger.hourly(ledger.meters_from_json(attempt.meters)) or attempt.usd_per_hour
+    seconds = ledger.deadline_seconds(visit.spec.limits, usd_per_hour=rate, spent=visit.spent())
+    at_launch = attempt.notes.get("deadline")
+    if at_launch is None or visit.provider.traits.owned:
+        return seconds
+    return min(seconds, max(0.0, (datetime.fromisoformat(at_launch) - visit.now).total_seconds()))
+
+
+def _registry(visit: Visit, values: Mapping[str, str]) -> dict[str, str] | None:
+    registry = visit.spec.registry
+    if registry is None:
+        return None
+    return {"server": registry.server, "username": registry.username, "password": values[registry.password]}
+
+
 def read_metrics(visit: Visit, *, final: bool) -> None:
     """Bring the run's metrics up to what the attempt's files hold."""
     folder = visit.attempt_folder
@@ -107,8 +125,9 @@ def read_metrics(visit: Visit, *, final: bool) -> None:
 
 def values_to_hide(visit: Visit) -> Collection[str]:
     """The values of the run's secrets, which its logs must not show."""
-    values = visit.world.secrets(visit.run.id, visit.spec.secrets) if visit.spec.secrets else {}
-    unknown = [name for name in visit.spec.secrets if name not in values]
+    names = visit.spec.all_secrets
+    values = visit.world.secrets(visit.run.id, names) if names else {}
+    unknown = [name for name in names if name not in values]
     if unknown and not visit.current.notes.get("unhidden"):
         visit.remember(unhidden=unknown)
         visit.note("warning", f"not at hand any more, so the log may show it: {', '.join(unknown)}")

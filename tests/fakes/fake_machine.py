@@ -101,7 +101,9 @@ class FakeMachine:
             self.unpacked.append((digest, folder))
         return {"files": 1, "bytes": 1}
 
-    def start(self, job: Json, secrets: Mapping[str, str], *, timeout: float = 60) -> bool:
+    def start(
+        self, job: Json, secrets: Mapping[str, str], *, registry: Mapping[str, str] | None = None, timeout: float = 60
+    ) -> bool:
         self._reach()
         if self.started:
             return False

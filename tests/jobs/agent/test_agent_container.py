@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import grp
 import hashlib
 import io
@@ -236,6 +237,8 @@ class Registry(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self) -> None:
+        if self.server.login and self.headers.get("Authorization") != self.server.login:  # type: ignore[attr-defined]
+            return self._say(401, b"{}", challenge='Basic realm="private"')
         if "denied" in self.path:
             return self._say(
                 403, json.dumps({"errors": [{"code": "DENIED", "message": "requested access is denied"}]}).encode()
@@ -247,8 +250,10 @@ class Registry(BaseHTTPRequestHandler):
             return self._say(404, json.dumps({"errors": [{"code": "MANIFEST_UNKNOWN", "message": "no"}]}).encode())
         return self._say(200, *found)
 
-    def _say(self, status: int, content: bytes, kind: str = "application/json") -> None:
+    def _say(self, status: int, content: bytes, kind: str = "application/json", challenge: str = "") -> None:
         self.send_response(status)
+        if challenge:
+            self.send_header("WWW-Authenticate", challenge)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
         self.send_header("Docker-Content-Digest", _digest(content))
@@ -289,10 +294,16 @@ def _small_image() -> dict[str, tuple[bytes, str]]:
 
 
 @pytest.fixture
-def registry() -> Iterator[tuple[str, str]]:
+def login() -> str:
+    """The Authorization header that the registry asks for; none."""
+    return ""
+
+
+@pytest.fixture
+def registry(login: str) -> Iterator[tuple[str, str]]:
     """Its address, and the digest of its one image."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Registry) as server:
-        server.contents = _small_image()  # type: ignore[attr-defined]
+        server.contents, server.login = _small_image(), login  # type: ignore[attr-defined]
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"127.0.0.1:{server.server_port}"
         yield address, _digest(server.contents["manifests/1"][0])  # type: ignore[attr-defined]
@@ -309,6 +320,24 @@ def test_an_image_is_pulled_when_it_is_not_here(boxed: Boxed, registry: tuple[st
     assert boxed.host.state()["image_digest"] == digest
     assert record["reason"] == "image"
     assert "exec sh failed" in record["detail"]
+
+
+@pytest.mark.parametrize("login", ["Basic " + base64.b64encode(b"ada:pass:word").decode()])
+@pytest.mark.parametrize(("password", "pulled"), [("pass:word", True), ("wrong", False)])
+def test_a_private_registry_gets_its_password_and_nobody_else(
+    boxed: Boxed, registry: tuple[str, str], password: str, pulled: bool
+) -> None:
+    address, _ = registry
+    container = {"image": f"{address}/small:1", "fallback": False, "name": boxed.host.machine, "labels": {}}
+    job = {"run_id": "r-1", "run": "echo never", "container": container, "deadline_seconds": 120, "grace_seconds": 5}
+    login = {"server": address, "username": "ada", "password": password}
+    boxed.host.ask("start", request={"job": job, "secrets": {}, "registry": login})
+    record = boxed.host.wait()
+    assert ("pulled" in boxed.host.events()) is pulled
+    assert ("exec sh failed" in record["detail"]) is pulled, "it was pulled, and it has no shell"
+    written = [path for path in boxed.host.root.rglob("*") if path.is_file()]
+    assert not any(password.encode() in path.read_bytes() for path in written)
+    assert not list(Path("/dev/shm").glob("tmp*/config.json"))
 
 
 @pytest.mark.parametrize(("name", "words"), [("none:1", "manifest"), ("denied:1", "denied")])

@@ -54,6 +54,30 @@ def test_term_lets_a_job_write_its_checkpoint(host: Host) -> None:
     assert record["run_seconds"] < 9  # it did not wait for the whole grace
 
 
+def test_a_notice_lets_a_job_write_its_checkpoint(host: Host, tmp_path: Path) -> None:
+    """The command is asked again and again; what it prints is the cloud's word."""
+    notice = tmp_path / "notice"
+    command = f"echo asked >>{tmp_path}/asked; cat {notice} 2>/dev/null"
+    host.start(python(CHECKPOINT), preemption_notice=command, notice_seconds=0.2, grace_seconds=10)
+    host.wait_for_log(b"ready")
+    eventually(lambda: (tmp_path / "asked").read_text().count("asked") >= 2, 20)
+    assert not (host.root / "exit.json").exists()
+    notice.write_text('{"action": "terminate",\n "time": "2026-11-21T12:00:00Z"}')
+    record = host.wait()
+    assert (record["reason"], record["detail"]) == (
+        "preempted",
+        '{"action": "terminate", "time": "2026-11-21T12:00:00Z"}',
+    )
+    assert (host.work / "checkpoint").read_text() == "saved whole"
+    assert "notice" in host.events()
+
+
+def test_a_notice_that_never_answers_holds_nothing_up(host: Host) -> None:
+    host.start("sleep 1; echo done", preemption_notice="sleep 600", notice_seconds=0.2)
+    assert (host.wait()["reason"], host.log()) == ("exited", b"done\n")
+    host.wait_until_quiet()
+
+
 def test_setup_can_be_stopped_too(host: Host) -> None:
     host.start("echo never", setup="echo ready; sleep 600")
     host.wait_for_log(b"ready")

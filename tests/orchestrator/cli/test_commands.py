@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -49,6 +50,7 @@ def test_ps_without_runs_says_how_to_begin(gpujob: Command) -> None:
 def test_ps_says_when_nobody_advances_runs(scene: Scene, gpujob: Command) -> None:
     scene.active()
     assert "gpujob controller" in gpujob("ps").err
+    scene.now = datetime.now(UTC)  # the command has a clock of its own
     scene.store().register_controller("c-1", "elsewhere", 1)
     assert gpujob("ps").err == ""
 
