@@ -13,7 +13,7 @@ import secrets as randomness
 import shutil
 import socket
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
@@ -27,16 +27,16 @@ from jobs.problems import SpecError
 from jobs.spec import Spec, Vocabulary
 from orchestrator import secrets
 from orchestrator.home import Home, RunFolder
-from orchestrator.records import Event, Phase, Run
+from orchestrator.records import Event, Json, Phase, Run
 from orchestrator.reports import words
 from orchestrator.store.errors import RunNotFound
 from orchestrator.store.store import Store
 from providers import gpus
-from providers.errors import ProviderError
+from providers.base import GB
 
 if TYPE_CHECKING:
+    from jobs.images import Login
     from orchestrator.placement import Ranking
-    from providers.base import Provider
 
 BIG_BUNDLE = 10**9  # bytes: more than this is shipped only when somebody says that it is meant
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: nothing that is misread
@@ -53,6 +53,7 @@ class Prepared:
     spec: Spec
     text: bytes  # train.yaml as written
     bundle: Bundle
+    context: Path | None = None  # what `build` is built from
 
     @property
     def objection(self) -> str | None:
@@ -92,57 +93,59 @@ def prepare(
 ) -> Prepared:
     """Read and check all that can be checked here. Raises SpecError, SubmissionError, SecretMissing."""
     spec, text, folder = _load(source, overrides or {})
-    if spec.build is not None:
-        raise SubmissionError("build: is not supported yet: build and push the image yourself, and name it in image:")
     if missing := secrets.check(spec.all_secrets, home, env):
         raise secrets.SecretMissing(missing, home)
     workdir = (folder / Path(spec.workdir).expanduser()).resolve()
     if not workdir.is_dir():
         raise SubmissionError(f"workdir {spec.workdir!r} is no directory: {workdir}")
-    return Prepared(spec, text, bundles.scan(workdir, leave_out=[home.root]))
+    return Prepared(spec, text, bundles.scan(workdir, leave_out=[home.root]), _context(spec, folder))
 
 
-def submit(prepared: Prepared, *, store: Store, home: Home, env: Mapping[str, str], any_size: bool = False) -> Run:
-    """Write the run down, due now; nobody is told. Returns the run as stored."""
+def submit(
+    prepared: Prepared,
+    *,
+    store: Store,
+    home: Home,
+    env: Mapping[str, str],
+    any_size: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> Run:
+    """Write the run down, due now; nobody is told. Returns the run as stored.
+
+    An image that is to be built is built first, and pushed; `say` hears what Docker says.
+    """
     if not any_size and prepared.objection is not None:
         raise SubmissionError(f"{prepared.objection}; --yes (in Python any_size=True) ships it as it is")
+    image = _built(prepared, home, env, say)
     run_id = _new_id(store, home)
     folder = home.run(run_id)
     try:
         _write_folder(folder, prepared)
         digest = bundles.write(prepared.bundle, folder.bundle)
         secrets.hand_over(run_id, prepared.spec.all_secrets, home, env)
-        return _enter(run_id, prepared, digest, store, env)
+        return _enter(run_id, prepared, {"bundle_digest": digest, **image}, store, env)
     except BaseException:
         secrets.forget(run_id, env)
         shutil.rmtree(folder.root, ignore_errors=True)
         raise
 
 
-def plan(spec: Spec, *, store: Store, home: Home, env: Mapping[str, str]) -> Plan:
-    """Ask every provider that the spec allows what it offers now. Rents nothing."""
-    from orchestrator import placement
+def plan(spec: Spec, *, store: Store, home: Home, env: Mapping[str, str], ships_bytes: int = 0) -> Plan:
+    """Ask every provider that the spec allows what it offers now. Rents nothing, writes nothing.
 
-    opened, closed = open_providers(spec.place.providers, store=store, home=home, env=env)
-    ranking = placement.quote(spec, opened, remembered=store.remembered())
-    ranking = replace(ranking, unavailable={**closed, **ranking.unavailable})
+    A cloud at which nothing fits is passed over with what its nearest offers lack.
+    """
+    from orchestrator import clouds, placement
+
+    opened, closed = clouds.open_all(clouds.named(spec.place.providers), home=home, env=env)
+    shipped = Decimal(ships_bytes) / GB
+    ranking = placement.quote(spec, opened, remembered=store.remembered(), ingress_gb=shipped)
+    answered = {item.offer.provider for item in ranking.offers} | {*ranking.unavailable, *ranking.passed_over}
+    without = placement.what_is_lacking(spec, [provider for provider in opened if provider.name not in answered])
+    nothing = {name: "; ".join(("no offer fits", *lacks)) for name, lacks in without.items()}
+    unavailable = {**closed, **ranking.unavailable}
+    ranking = replace(ranking, unavailable=unavailable, passed_over={**ranking.passed_over, **nothing})
     return Plan(spec, ranking, _worst_case(spec, ranking))
-
-
-def open_providers(
-    wanted: Sequence[str], *, store: Store, home: Home, env: Mapping[str, str]
-) -> tuple[list[Provider], dict[str, ProviderError]]:
-    """These providers (none named: all), and those that cannot be used, with the reason."""
-    from orchestrator.world import World, steady_clock
-
-    world = World(store=store, home=home, env=env, clock=steady_clock())
-    opened, closed = [], {}
-    for name in wanted or world.provider_names():
-        try:
-            opened.append(world.provider(name))
-        except ProviderError as error:
-            closed[name] = error
-    return opened, closed
 
 
 def owner(env: Mapping[str, str]) -> str:
@@ -194,7 +197,42 @@ def _write_folder(folder: RunFolder, prepared: Prepared) -> None:
     folder.spec.write_bytes(prepared.text)
 
 
-def _enter(run_id: str, prepared: Prepared, digest: str, store: Store, env: Mapping[str, str]) -> Run:
+def _context(spec: Spec, folder: Path) -> Path | None:
+    """The directory that an image is built from; it and the Dockerfile must be there."""
+    if spec.build is None:
+        return None
+    context = (folder / Path(spec.build.context).expanduser()).resolve()
+    if not (context / spec.build.dockerfile).is_file():
+        raise SubmissionError(f"build: there is no {context / spec.build.dockerfile}")
+    return context
+
+
+def _built(prepared: Prepared, home: Home, env: Mapping[str, str], say: Callable[[str], None]) -> dict[str, str]:
+    """The run's notes about the image that was built for it."""
+    build, context = prepared.spec.build, prepared.context
+    if build is None or context is None:
+        return {}
+    from jobs import images
+
+    try:
+        image = images.build(context, build.dockerfile, build.push or f"gpujob/{prepared.spec.name}", env=env, say=say)
+        if build.push is not None:
+            images.push(image, _login(prepared.spec, home, env), env=env, say=say)
+    except images.ImageError as error:
+        raise SubmissionError(str(error)) from None
+    return {"image": image}
+
+
+def _login(spec: Spec, home: Home, env: Mapping[str, str]) -> Login | None:
+    from jobs.images import Login
+
+    if spec.registry is None:
+        return None
+    password = secrets.resolve("", [spec.registry.password], home, env)[spec.registry.password]
+    return Login(spec.registry.server, spec.registry.username, password)
+
+
+def _enter(run_id: str, prepared: Prepared, notes: Json, store: Store, env: Mapping[str, str]) -> Run:
     now, spec = store.now(), prepared.spec
     run = Run(
         id=run_id,
@@ -207,7 +245,7 @@ def _enter(run_id: str, prepared: Prepared, digest: str, store: Store, env: Mapp
         phase_since=now,
         due_at=now,
         notes={
-            "bundle_digest": digest,
+            **notes,
             "bundle_bytes": prepared.bundle.bytes,
             "bundle_files": len(prepared.bundle.files),
         },
@@ -224,7 +262,7 @@ def _worst_case(spec: Spec, ranking: Ranking) -> Decimal:
     """When every attempt lasts to its deadline, on the dearest offer that may be chosen."""
     from orchestrator import ledger, placement
 
-    disk = Decimal(spec.resources.disk) / 10**9
+    disk = Decimal(spec.resources.disk) / GB
     hourly = [placement.total_usd(item.offer, hours=Decimal(1), disk_gb=disk) for item in ranking.eligible]
     return ledger.worst_case(spec.limits, usd_per_hour=max(hourly, default=Decimal(0)), attempts=spec.retry.attempts)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
-from orchestrator import submission
+from orchestrator import placement, submission
 from orchestrator.api import overrides
 from orchestrator.cli import exit_codes
 from orchestrator.cli.attend import attend
@@ -17,9 +18,13 @@ from orchestrator.cli.documents import plan_document, show_document
 from orchestrator.cli.errors import Stop
 from orchestrator.cli.output import can_ask, data, data_json, layout, say
 from orchestrator.cli.session import Session
-from orchestrator.placement import Ranking
-from orchestrator.reports import text, words
-from orchestrator.submission import Prepared
+from orchestrator.placement import Ranked, Ranking
+from orchestrator.reports import words
+from orchestrator.reports.offers import offers_table
+from orchestrator.submission import Plan, Prepared
+from providers.errors import AuthFailed, NoFunds, QuotaExceeded
+
+MOST_OFFERS = 10  # that a person is shown of a plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +41,9 @@ def launch(session: Session, file: Path, changes: Mapping[str, Any], ways: Ways)
     """Submit, and stay with the run unless detached."""
     prepared = _prepare(session, file, changes)
     any_size = ways.any_size or _agrees(prepared)
-    run = submission.submit(prepared, store=session.store, home=session.home, env=session.env, any_size=any_size)
+    run = submission.submit(
+        prepared, store=session.store, home=session.home, env=session.env, any_size=any_size, say=say
+    )
     session.ensure_controller()
     if not ways.quiet:
         limits = prepared.spec.limits
@@ -54,15 +61,14 @@ def launch(session: Session, file: Path, changes: Mapping[str, Any], ways: Ways)
 def plan(session: Session, file: Path, changes: Mapping[str, Any], *, as_json: bool) -> int:
     """Say where it would run and what it could cost."""
     prepared = _prepare(session, file, changes)
-    planned = submission.plan(prepared.spec, store=session.store, home=session.home, env=session.env)
-    for name, error in planned.ranking.unavailable.items():
-        say(f"{name}: {words.one_line(str(error))}")
+    planned = submission.plan(
+        prepared.spec, store=session.store, home=session.home, env=session.env, ships_bytes=prepared.bundle.bytes
+    )
     if as_json:
-        data_json(plan_document(planned))
+        data_json(plan_document(planned, now=session.store.now()))
     else:
-        _show_ranking(planned.ranking)
-        say(f"At the very worst {words.money(planned.worst_case_usd)}. Nothing was created.")
-    return exit_codes.DONE if planned.ranking.eligible else exit_codes.NOTHING_TO_RENT
+        _show_plan(planned, now=session.store.now())
+    return _verdict(planned.ranking)
 
 
 def _prepare(session: Session, file: Path, changes: Mapping[str, Any]) -> Prepared:
@@ -79,12 +85,35 @@ def _agrees(prepared: Prepared) -> bool:
     return True
 
 
-def _show_ranking(ranking: Ranking) -> None:
-    if not ranking.offers:
-        say("Nothing fits.")
+def _show_plan(planned: Plan, *, now: datetime) -> None:
+    """The first offers in the order in which they would be tried; of every cloud that has none of them, why."""
+    ranking = planned.ranking
+    shown = [*ranking.eligible[:MOST_OFFERS], *_avoided(ranking)[:MOST_OFFERS]]
+    if shown:
+        data(offers_table(shown, now=now, **layout()))
+    if left_out := len(ranking.offers) - len(shown):
+        say(f"{left_out:,} more; --json lists them all.")
+    for name, error in ranking.unavailable.items():
+        say(f"{name}: {words.one_line(str(error))}")
+    for name, reason in ranking.passed_over.items():
+        say(f"{name} is passed over: {words.one_line(reason)}")
+    if not ranking.eligible:
+        say("Nothing can be rented for this job now.")
         return
-    totals = {ranked.offer.offer_id: ranked.total_usd for ranked in ranking.offers}
-    data(text.offers_table([ranked.offer for ranked in ranking.offers], totals, **layout()))
-    for ranked in ranking.offers:
-        if ranked.why_not is not None:
-            say(f"{ranked.offer.provider} {ranked.offer.offer_id} is passed over: {ranked.why_not}")
+    hours = placement.EXPECTED_HOURS
+    say(
+        f"TOTAL is for {words.duration(float(hours) * 3600)} of work. At the very worst "
+        f"{words.money(planned.worst_case_usd)}. Nothing was created."
+    )
+
+
+def _avoided(ranking: Ranking) -> list[Ranked]:
+    return [ranked for ranked in ranking.offers if ranked.why_not is not None]
+
+
+def _verdict(ranking: Ranking) -> int:
+    """The exit code that the run would end with if nothing changed."""
+    if ranking.eligible:
+        return exit_codes.DONE
+    refused = [isinstance(error, (AuthFailed, NoFunds, QuotaExceeded)) for error in ranking.unavailable.values()]
+    return exit_codes.REFUSED if refused and all(refused) and not ranking.offers else exit_codes.NOTHING_TO_RENT

@@ -11,14 +11,14 @@ _DISK_SLACK = 0.9  # a file system is smaller than its disk
 _MEMORY_SLACK = 0.9  # the kernel keeps some, and clouds count GB and GiB alike
 
 
-def shortcoming(spec: Spec, offer: Offer, facts: Json, traits: Traits) -> str | None:
+def shortcoming(spec: Spec, offer: Offer, facts: Json, traits: Traits, *, image: str | None) -> str | None:
     """What is wrong with the machine, in words; None when nothing is."""
     return (
         _python(facts)
         or _gpus(offer, facts, simulated=traits.simulated)
         or _too_small("memory", facts.get("memory_bytes"), spec.resources.memory, _MEMORY_SLACK)
         or _too_small("free disk", facts.get("disk_free_bytes"), spec.resources.disk, _DISK_SLACK)
-        or _docker(spec, facts, traits)
+        or _docker(image, facts, traits)
     )
 
 
@@ -48,9 +48,9 @@ def _too_small(what: str, found: object, wanted: int | None, slack: float) -> st
     return f"{found / GB:.1f} GB of {what}, {wanted / GB:.1f} GB wanted"
 
 
-def _docker(spec: Spec, facts: Json, traits: Traits) -> str | None:
+def _docker(image: str | None, facts: Json, traits: Traits) -> str | None:
     """A rented host must run the image; one's own may run the job as a process instead (designs/0003)."""
-    if spec.image is None or traits.is_container or traits.owned:
+    if image is None or traits.is_container or traits.owned:
         return None
     docker = facts.get("docker") or {}
     return None if docker.get("ok") else f"Docker does not answer there: {docker.get('error')}"

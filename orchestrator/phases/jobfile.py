@@ -20,7 +20,7 @@ def job_file(run: Run, attempt: Attempt, spec: Spec, traits: Traits, *, deadline
         "setup": spec.setup,
         "run": spec.run,
         "env": dict(spec.env),
-        "container": _container(attempt, spec, traits),
+        "container": _container(attempt, run.notes.get("image") or spec.image, traits),
         "gpus": int(attempt.offer["gpu_count"]),
         "deadline_seconds": deadline_seconds,
         "max_duration_seconds": spec.limits.max_duration.total_seconds(),
@@ -66,14 +66,14 @@ def _failure(reason: str, exit_record: Json, detail: str) -> str:
     return f"{words}: {detail}" if detail else words
 
 
-def _container(attempt: Attempt, spec: Spec, traits: Traits) -> Json | None:
-    if spec.image is None or traits.is_container:
+def _container(attempt: Attempt, image: str | None, traits: Traits) -> Json | None:
+    if image is None or traits.is_container:
         return None
     docker = (attempt.facts or {}).get("docker") or {}
     if traits.owned and not docker.get("ok"):
         return None
     return {
-        "image": spec.image,
+        "image": image,
         "name": attempt.machine,
         "labels": {"gpujob.machine": attempt.machine},
         "gpus": int(attempt.offer["gpu_count"]),

@@ -140,13 +140,15 @@ def probe(visit: Visit) -> Next:
     if close_if_stopped(visit):
         return Next(Phase.TEARDOWN)
     try:
-        facts = visit.machine().probe(docker=visit.spec.image is not None)
+        facts = visit.machine().probe(docker=visit.image is not None)
     except (TransportError, AgentError) as error:
         if visit.since("probe failed") > timedelta(seconds=60):
             return _bad_host(visit, f"it cannot be examined: {error}")
         return visit.stay(2.0)
     visit.current.facts = facts
-    wrong = shortcoming(visit.spec, offer_from_json(visit.current.offer), facts, visit.provider.traits)
+    wrong = shortcoming(
+        visit.spec, offer_from_json(visit.current.offer), facts, visit.provider.traits, image=visit.image
+    )
     if wrong is not None:
         return _bad_host(visit, wrong)
     visit.note("machine", "the machine is what was offered", facts=facts)
@@ -174,12 +176,13 @@ def _tries(visit: Visit) -> Sequence[Json]:
     return visit.attempt.tries if visit.attempt is not None and visit.attempt.outcome is None else ()
 
 
-def _tried(visit: Visit) -> set[str]:
-    """Offers not to be tried again: those that were refused, or that nothing came of too often."""
-    counted: Counter[str] = Counter()
+def _tried(visit: Visit) -> set[tuple[str, str]]:
+    """Offers, by provider, not to be tried again: those that were refused, or that nothing came of too often."""
+    counted: Counter[tuple[str, str]] = Counter()
     for left in _tries(visit):
-        counted[str(left["offer_id"])] += 1 if left.get("unclear") else CREATES_PER_OFFER
-    return {offer_id for offer_id, count in counted.items() if count >= CREATES_PER_OFFER}
+        offer = (str(left["provider"]), str(left["offer_id"]))
+        counted[offer] += 1 if left.get("unclear") else CREATES_PER_OFFER
+    return {offer for offer, count in counted.items() if count >= CREATES_PER_OFFER}
 
 
 def _cannot_be_paid(visit: Visit, offer: Offer) -> bool:
@@ -262,7 +265,7 @@ def _launch_request(visit: Visit) -> LaunchRequest:
         attempt=attempt.number,
         deadline=visit.now + timedelta(seconds=seconds),
         disk_gb=visit.spec.resources.disk / 10**9,
-        image=visit.spec.image,
+        image=visit.image,
         registry=_registry_login(visit),
         public_key="" if own else keys.ensure(visit.folder.key, comment=visit.run.id),
         host_key="" if own else keys.private_text(host_key),

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from jobs import artifacts, checkpoints
+from jobs import artifacts, checkpoints, images
 from jobs.machine import AgentError
 from jobs.machine import Visit as Look
 from jobs.metrics import MetricsFile
@@ -35,10 +35,14 @@ def ship(visit: Visit) -> Next:
     if close_if_stopped(visit):
         return Next(Phase.TEARDOWN)
     try:
+        _ship_image(visit)
         visit.machine().unpack(visit.folder.bundle, str(visit.run.notes["bundle_digest"]))
         _restore_checkpoint(visit)
     except AccessRefused as error:
         return _lost(visit, str(error))
+    except images.ImageError as error:
+        visit.close_attempt(AttemptOutcome.FAILED, str(error))
+        return Next(Phase.TEARDOWN)
     except (TransportError, AgentError) as error:
         return _try_again(visit, "shipping", error)
     visit.clear("shipping")
@@ -134,6 +138,19 @@ def values_to_hide(visit: Visit) -> Collection[str]:
     return values.values()
 
 
+def _ship_image(visit: Visit) -> None:
+    """An image that was built here and is in no registry goes with the files, to a machine that does not have it."""
+    build = visit.spec.build
+    if build is None or build.push is not None or visit.provider.traits.is_container:
+        return
+    image, docker = str(visit.image), (visit.current.facts or {}).get("docker") or {}
+    if not docker.get("ok") or visit.machine().has_image(image):
+        return
+    visit.note("agent", f"shipping the image {image}")
+    with images.packed(image, env=visit.world.env) as chunks:
+        visit.machine().load_image(chunks)
+
+
 def _restore_checkpoint(visit: Visit) -> None:
     if visit.spec.checkpoint is None:
         return
@@ -204,9 +221,9 @@ def _note_state(visit: Visit, look: Look) -> None:
     if phase and phase != visit.current.notes.get("agent"):
         visit.remember(agent=phase, runs_in=state.get("runs_in"), image_digest=state.get("image_digest"))
         visit.note("agent", phase, **{name: state.get(name) for name in ("runs_in", "detail", "image_digest")})
-        if state.get("runs_in") == "process" and visit.spec.image is not None and not visit.current.notes.get("told"):
+        if state.get("runs_in") == "process" and visit.image is not None and not visit.current.notes.get("told"):
             visit.remember(told=True)
-            text = f"{visit.spec.image} could not be used here: the job runs as a process instead"
+            text = f"{visit.image} could not be used here: the job runs as a process instead"
             visit.note("warning", f"{text}: {_why_no_container(visit, state)}")
     if visit.current.started_at is None and (phase == "running" or look.exit is not None):
         visit.current.started_at = visit.now

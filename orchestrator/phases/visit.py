@@ -55,6 +55,11 @@ class Visit:
         return self.specs[self.run.id]
 
     @property
+    def image(self) -> str | None:
+        """What the job runs in: the image that it names, or the one that was built for it."""
+        return self.run.notes.get("image") or self.spec.image
+
+    @property
     def folder(self) -> RunFolder:
         return self.world.home.run(self.run.id)
 

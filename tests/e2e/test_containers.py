@@ -56,6 +56,29 @@ def story(gpujob: Gpujob, run: str) -> str:
     return gpujob("show", run, "--events").stdout
 
 
+def test_an_image_is_built_for_the_job(gpujob: Gpujob) -> None:
+    """Twice the same Dockerfile is one image; it is named by what is in it."""
+    spec = gpujob.job(run="cat /answer", image=None, build={"context": "image"})
+    (spec.parent / "image").mkdir()
+    (spec.parent / "image/Dockerfile").write_text(f"FROM {IMAGE}\nRUN echo forty-two >/answer\n")
+    runs = [gpujob.submit(spec) for _ in range(2)]
+    assert [gpujob.wait(run)["outcome"] for run in runs] == ["succeeded"] * 2
+    assert [gpujob.log(run) for run in runs] == [b"forty-two\n"] * 2
+    images = set(docker("images", "gpujob/job", "--format", "{{.Repository}}:{{.Tag}}").split())
+    assert len(images) == 1
+    docker("rmi", "-f", *images)
+
+
+def test_a_dockerfile_that_fails_submits_nothing(gpujob: Gpujob) -> None:
+    spec = gpujob.job(run="true", image=None, build={"context": "."})
+    for recipe, words in ((None, "there is no"), (f"FROM {IMAGE}\nRUN exit 7\n", "docker build failed")):
+        if recipe is not None:
+            (spec.parent / "Dockerfile").write_text(recipe)
+        done = gpujob("submit", str(spec))
+        assert done.returncode == 2 and words in done.stderr
+    assert gpujob.json("ps") == []
+
+
 def test_the_main_job(gpujob: Gpujob) -> None:
     """What root writes in the container comes back, and goes from the machine."""
     write = "id -u; mkdir -m 700 o; echo whole > o/file; chmod 400 o/file; echo '{\"loss\": 0.5}' > $GPUJOB_METRICS"

@@ -158,7 +158,7 @@ def test_gpujobs_own_home_is_never_shipped(tmp_path: Path) -> None:
     assert {file.path.split("/")[0] for file in prepare(scene, spec).bundle.files} == {"train.yaml"}
 
 
-def test_an_image_that_is_to_be_built_is_refused_for_now(scene: Scene, spec: Path) -> None:
+def test_an_image_is_built_from_a_dockerfile_that_is_there(scene: Scene, spec: Path) -> None:
     spec.write_text("run: python train.py\nbuild: {context: .}\n")
-    with pytest.raises(SubmissionError, match="name it in image:"):
+    with pytest.raises(SubmissionError, match="there is no .*Dockerfile"):
         prepare(scene, spec)
