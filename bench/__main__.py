@@ -7,7 +7,7 @@ from importlib import import_module
 
 from bench.measure import where_and_when
 
-ALL = ("start", "first_line", "teardown", "controller")
+ALL = ("start", "first_line", "teardown", "ship", "controller")
 
 
 def main(names: list[str]) -> int:

@@ -6,22 +6,26 @@ Knows no machine and no run.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import os
 import stat
 import tarfile
+import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jobs.ignore import IgnoreFile
 
 IGNORE_FILE = ".gpujobignore"
 _GIT_IGNORE_FILE = ".gitignore"
 _CHUNK = 1024 * 1024
+_GZIP = 16 + zlib.MAX_WBITS
+_SAMPLE = 16 * 1024
+_GAIN = 0.8  # what does not shrink to this is not packed
 
 
 class BundleError(Exception):
@@ -90,8 +94,7 @@ def write_tar(bundle: Bundle, raw: io.BufferedWriter) -> str:
     """The same into an open file."""
     digest = hashlib.sha256()
     with (
-        gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=1, mtime=0) as packed,
-        io.BufferedWriter(packed, _CHUNK) as buffered,
+        io.BufferedWriter(_Gzip(raw), _CHUNK) as buffered,
         tarfile.open(
             fileobj=buffered, mode="w", format=tarfile.GNU_FORMAT, encoding="utf-8", errors="surrogateescape"
         ) as tar,
@@ -243,6 +246,44 @@ class _Counted(io.RawIOBase):
         chunk = self._source.read(size)
         self._digest.update(chunk)
         return chunk
+
+
+class _Gzip(io.RawIOBase):
+    """A gzip file whose members are packed, or only wrapped where packing gains nothing (weights, pictures)."""
+
+    def __init__(self, raw: io.BufferedWriter) -> None:
+        self._raw = raw
+        self._level: int | None = None
+        self._written = 0
+        self._member = zlib.compressobj()
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._written
+
+    def write(self, block: Any) -> int:
+        """`block` is up to a chunk of the tar stream, files across it."""
+        view = memoryview(block)
+        sample = view[:_SAMPLE]
+        level = 1 if len(zlib.compress(sample, 1)) < len(sample) * _GAIN else 0
+        if level != self._level:
+            self._end_member()
+            self._level, self._member = level, zlib.compressobj(level, zlib.DEFLATED, _GZIP)
+        self._raw.write(self._member.compress(view))
+        self._written += len(view)
+        return len(view)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._end_member()
+        super().close()
+
+    def _end_member(self) -> None:
+        if self._level is not None:
+            self._raw.write(self._member.flush())
+            self._level = None
 
 
 def _unreadable(path: str, error: OSError) -> BundleError:
