@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from orchestrator.phases import ending, renting, running
+from orchestrator.phases import booting, ending, renting, running
 from orchestrator.phases.visit import Next, Visit
 from orchestrator.records import Phase
 
 PHASES: dict[Phase, Callable[[Visit], Next]] = {
     Phase.QUOTE: renting.quote,
     Phase.PROVISION: renting.provision,
-    Phase.BOOT: renting.boot,
-    Phase.PROBE: renting.probe,
+    Phase.BOOT: booting.boot,
+    Phase.PROBE: booting.probe,
     Phase.SHIP: running.ship,
     Phase.START: running.start,
     Phase.WATCH: running.watch,

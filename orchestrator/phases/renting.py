@@ -1,4 +1,4 @@
-"""From a spec to a machine that is what was sold: quote, provision, boot, probe.
+"""From a spec to a machine that a cloud has accepted: quote, provision.
 
 Money is at stake here. The machine's name is committed before the cloud hears of it; a create that ended in anything
 but a clean yes or no is followed by a look-up of that name before anything else is rented.
@@ -11,17 +11,14 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from jobs.machine import AgentError
 from jobs.transport import keys
-from jobs.transport.base import AccessRefused, TransportError
 from orchestrator import ledger, placement, secrets
-from orchestrator.phases.fitness import shortcoming
-from orchestrator.phases.stopping import close_if_stopped, horizon_seconds
+from orchestrator.phases.stopping import horizon_seconds
 from orchestrator.phases.visit import Next, Visit
 from orchestrator.placement import Ranking
 from orchestrator.records import Attempt, AttemptOutcome, Json, Outcome, Phase
-from orchestrator.world import access_to_json, offer_from_json, offer_to_json
-from providers.base import Access, Instance, InstanceStatus, LaunchRequest, Offer, RegistryLogin
+from orchestrator.world import offer_from_json, offer_to_json
+from providers.base import Instance, LaunchRequest, Offer, RegistryLogin
 from providers.errors import (
     Ambiguous,
     AuthFailed,
@@ -39,7 +36,6 @@ from providers.errors import (
 QUOTE_LIMIT = timedelta(minutes=10)  # for clouds that do not answer
 PROVISION_LIMIT = timedelta(minutes=10)  # for throttling and look-ups
 LISTING_LAG = timedelta(seconds=60)  # a machine just made may be missing from a list for so long
-KEY_LIMIT = timedelta(minutes=2)  # a new machine may be up before it knows our key
 CREATES_PER_OFFER = 3  # when nothing came of them and nobody says why
 MOST_TRIES = 50  # offers that are tried for one attempt
 LEAST_USE_SECONDS = 60.0  # a machine that has to be ended sooner is not worth its price
@@ -98,68 +94,6 @@ def provision(visit: Visit) -> Next:
     except ProviderError as error:
         return _not_created(visit, error)
     return _accept(visit, instance)
-
-
-def boot(visit: Visit) -> Next:
-    """Wait until the agent can be put on the machine; the deadline counts from the last progress."""
-    if close_if_stopped(visit):
-        return Next(Phase.TEARDOWN)
-    try:
-        instance = visit.instance()
-    except NotFound:
-        return _vanished_in_boot(visit)
-    except ProviderError as error:
-        return _keep_booting(visit, f"its cloud does not describe it: {error}")
-    if instance.status in (InstanceStatus.FAILED, InstanceStatus.STOPPED, InstanceStatus.PREEMPTED):
-        visit.close_attempt(_BOOT_FAILURES[instance.status], instance.detail or f"the machine is {instance.status}")
-        return Next(Phase.TEARDOWN)
-    if instance.access is None:
-        return _keep_booting(visit, instance.detail or instance.status.value, progress=instance.progress)
-    visit.remember(access=access_to_json(_way_in(visit, instance.access, instance.other_access)))
-    try:
-        visit.machine().install()
-    except (TransportError, AgentError) as error:
-        visit.world.forget_machine(visit.current.machine)
-        visit.current.notes["ways_tried"] = visit.current.notes.get("ways_tried", 0) + 1
-        if isinstance(error, AccessRefused) and _knows_its_keys(visit):
-            return _bad_host(visit, str(error))
-        return _keep_booting(visit, str(error), progress=instance.progress)
-    visit.current.running_from = visit.current.running_from or visit.now
-    visit.note("machine", f"{visit.current.machine} is reachable")
-    return Next(Phase.PROBE)
-
-
-def _way_in(visit: Visit, first: Access, others: Sequence[Access]) -> Access:
-    """The ways that lead to a machine, one after the other: a direct one may be closed where a proxy is open."""
-    ways = (first, *others)
-    return ways[int(visit.current.notes.get("ways_tried", 0)) % len(ways)]
-
-
-def probe(visit: Visit) -> Next:
-    """Look whether the machine is what was sold, before anything is shipped to it."""
-    if close_if_stopped(visit):
-        return Next(Phase.TEARDOWN)
-    try:
-        facts = visit.machine().probe(docker=visit.image is not None)
-    except (TransportError, AgentError) as error:
-        if visit.since("probe failed") > timedelta(seconds=60):
-            return _bad_host(visit, f"it cannot be examined: {error}")
-        return visit.stay(2.0)
-    visit.current.facts = facts
-    wrong = shortcoming(
-        visit.spec, offer_from_json(visit.current.offer), facts, visit.provider.traits, image=visit.image
-    )
-    if wrong is not None:
-        return _bad_host(visit, wrong)
-    visit.note("machine", "the machine is what was offered", facts=facts)
-    return Next(Phase.SHIP)
-
-
-_BOOT_FAILURES = {
-    InstanceStatus.FAILED: AttemptOutcome.NEVER_BOOTED,
-    InstanceStatus.STOPPED: AttemptOutcome.NEVER_BOOTED,
-    InstanceStatus.PREEMPTED: AttemptOutcome.PREEMPTED,
-}
 
 
 def _candidates(visit: Visit) -> Sequence[str]:
@@ -344,7 +278,7 @@ def _not_created(visit: Visit, error: ProviderError) -> Next:
         visit.world.store.remember(offer.provider, offer.offer_id, f"no capacity: {error}", CAPACITY_MEMORY)
         return _leave_offer(visit, str(error))
     if isinstance(error, BadHost):
-        _remember_host(visit, str(error))
+        remember_host(visit, str(error))
         return _leave_offer(visit, str(error))
     if isinstance(error, _REFUSALS):
         _refused(visit)[visit.current.provider] = str(error)
@@ -379,38 +313,7 @@ def _leave_offer(visit: Visit, reason: str, *, unclear: bool = False) -> Next:
     return Next(Phase.QUOTE)
 
 
-def _remember_host(visit: Visit, reason: str) -> None:
+def remember_host(visit: Visit, reason: str) -> None:
+    """Leave this physical machine alone for a while, where its cloud names it."""
     if visit.current.host_id and not visit.provider.traits.owned:
         visit.world.store.remember(visit.current.provider, visit.current.host_id, reason, BAD_HOST_MEMORY)
-
-
-def _bad_host(visit: Visit, reason: str) -> Next:
-    _remember_host(visit, reason)
-    visit.close_attempt(AttemptOutcome.BAD_HOST, reason)
-    return Next(Phase.TEARDOWN)
-
-
-def _knows_its_keys(visit: Visit) -> bool:
-    """A machine of the user's own always does; a new one after a while."""
-    return visit.provider.traits.owned or visit.since("not let in") > KEY_LIMIT
-
-
-def _vanished_in_boot(visit: Visit) -> Next:
-    """A machine just made may not be visible yet; one that stays invisible never booted."""
-    if visit.since("not visible") < LISTING_LAG and not visit.provider.traits.owned:
-        return visit.stay(3.0)
-    visit.close_attempt(AttemptOutcome.NEVER_BOOTED, "the machine disappeared while it booted")
-    return Next(Phase.TEARDOWN)
-
-
-def _keep_booting(visit: Visit, why: str, *, progress: str = "") -> Next:
-    if progress and progress != visit.current.notes.get("progress"):
-        visit.remember(progress=progress)
-        visit.clear("no progress")
-        visit.note("machine", progress)
-    limit = timedelta(seconds=visit.provider.traits.boot_seconds)
-    if visit.since("no progress") > limit:
-        _remember_host(visit, f"no progress in boot for {limit}")
-        visit.close_attempt(AttemptOutcome.NEVER_BOOTED, f"no progress in boot for {limit}: {why}")
-        return Next(Phase.TEARDOWN)
-    return visit.stay(1.0 if visit.waited < timedelta(seconds=30) else 3.0)

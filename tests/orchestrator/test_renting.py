@@ -34,7 +34,7 @@ def test_a_machine_that_may_exist_is_not_forgotten_when_the_look_up_is_refused(
     living: Living, error: ProviderError
 ) -> None:
     living.cloud.faults.creates.append(Made(Ambiguous("the reply was lost")))
-    living.cloud.list = during(living, 0, 20, error, living.cloud.list)  # type: ignore[method-assign]
+    living.cloud.find = during(living, 0, 20, error, living.cloud.find)  # type: ignore[method-assign]
     living.submit()
     assert living.until_done().outcome is Outcome.SUCCEEDED
     assert living.cloud.made() == ("gpujob-r-1-1-1",)
@@ -52,7 +52,7 @@ def test_a_machine_that_only_its_id_leads_to_is_ended_by_it(living: Living) -> N
     living.cloud.faults.creates.append(Made(Ambiguous("the reply was lost", created_id="i-gpujob-r-1-1-1")))
     living.cloud.faults.list_lag_seconds = math.inf
     living.cloud.faults.list_lag_seconds = 10**8
-    living.cloud.faults.outages.append(Outage(0.5, 1500, ("get", "list", "create")))
+    living.cloud.faults.outages.append(Outage(0.5, 1500, ("get", "find", "create")))
     living.submit(retry={"attempts": 1})
     living.until_done()
     assert living.cloud.made() == ("gpujob-r-1-1-1",)
