@@ -93,7 +93,6 @@ def _visits(machines: FakeMachines) -> int:
     return sum(machine.visits for machine in machines)
 
 
-
 def _submit(store: Store, home: Home, count: int) -> None:
     now = store.now()
     for number in range(count):

@@ -64,9 +64,19 @@ def add_finished_run(store: Store, run_id: str, at: datetime) -> None:
     )  # fmt: skip
     charges = [
         ChargeRow(
-            run_id=run_id, attempt=1, provider="local", meter=meter, quantity=Decimal("0.15"), unit="hour",
-            rate_usd=Decimal("0.36"), amount_usd=Decimal("0.054"), source="config.toml", kind=ChargeKind.ESTIMATE,
-            start=at, end=ended, at=ended,
+            run_id=run_id,
+            attempt=1,
+            provider="local",
+            meter=meter,
+            quantity=Decimal("0.15"),
+            unit="hour",
+            rate_usd=Decimal("0.36"),
+            amount_usd=Decimal("0.054"),
+            source="config.toml",
+            kind=ChargeKind.ESTIMATE,
+            start=at,
+            end=ended,
+            at=ended,
         )
         for meter in ("compute", "disk")
     ]

@@ -6,14 +6,18 @@ Knows a spec and offers. Rents nothing, writes nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
+from operator import attrgetter
+from typing import TYPE_CHECKING, NamedTuple
 
-from jobs.spec import GpuChoice, Spec
-from providers.base import GB, Offer, OfferQuery, Offers, Provider
-from providers.errors import ProviderError
+from orchestrator.clouds import ANSWER_SECONDS, ask_all, offers_of
+from providers.base import GB, Offer, OfferQuery, Provider, Traits
+from providers.errors import AuthFailed, ProviderError
+
+if TYPE_CHECKING:
+    from jobs.spec import GpuChoice, Spec
 
 log = logging.getLogger("gpujob.controller")
 
@@ -23,26 +27,38 @@ _MOST_REASONS = 5
 _SPOT = {"never": False, "allow": None, "only": True}
 
 
-@dataclass(frozen=True)
-class Ranked:
-    """An offer with what the job would cost there, and why it is passed over (None: it is not)."""
+class Ranked(NamedTuple):
+    """An offer with what the job would cost there, and why it is passed over (None: it is not).
+
+    `is_stale`: not of now, but the last that was heard of a cloud that does not answer.
+    """
 
     offer: Offer
     total_usd: Decimal
     preference: int = 0
     why_not: str | None = None
+    is_simulated: bool = False
+    is_stale: bool = False
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Offers, best first; and the providers that could not be asked, with their error."""
+    """Offers, best first; the providers that could not be asked, with their error; and those that were not asked.
+
+    `passed_over` are providers at which nothing can be rented as things are set up, and which nobody asked for by name.
+    """
 
     offers: tuple[Ranked, ...]
     unavailable: Mapping[str, ProviderError]
+    passed_over: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def eligible(self) -> tuple[Ranked, ...]:
         return tuple(ranked for ranked in self.offers if ranked.why_not is None)
+
+
+class _Unusable(AuthFailed):
+    """Nothing can be rented there as things are set up; the cloud was not asked."""
 
 
 def queries(spec: Spec) -> tuple[OfferQuery, ...]:
@@ -56,84 +72,145 @@ def quote(
     providers: Sequence[Provider],
     *,
     remembered: Mapping[tuple[str, str], str] | None = None,
-    tried: Collection[str] = (),
+    tried: Collection[tuple[str, str]] = (),
     expected_hours: Decimal = EXPECTED_HOURS,
+    ingress_gb: Decimal = Decimal(0),
+    egress_gb: Decimal = Decimal(0),
+    seconds: float = ANSWER_SECONDS,
 ) -> Ranking:
     """Every fitting offer of these providers, by preference and then by expected total cost.
 
-    `remembered` maps (provider, offer id or host id) to the reason why it is avoided for now; `tried` are the offer
-    ids that this attempt has left already.
+    `remembered` maps (provider, offer id or host id) to the reason why it is avoided for now; `tried` are the offers,
+    as (provider, offer id), that this attempt has left already. `ingress_gb` and `egress_gb` are the traffic that is
+    expected. A provider that takes longer than `seconds` is among the unavailable ones.
     """
     wanted = queries(spec)
-    with ThreadPoolExecutor(max_workers=max(1, len(providers))) as pool:
-        answers = list(pool.map(lambda provider: _ask(provider, wanted), providers))
-    found = [ranked for answer in answers if not isinstance(answer, ProviderError) for ranked in answer]
-    hours = min(expected_hours, Decimal(str(spec.limits.max_duration.total_seconds())) / 3600)
-    ranked = [
-        replace(
-            item,
-            total_usd=total_usd(item.offer, hours=hours, disk_gb=_disk_gb(spec)),
-            why_not=_why_not(item.offer, remembered or {}, tried),
-        )
-        for item in found
-    ]
-    ranked.sort(key=lambda item: (item.preference, item.total_usd, -(item.offer.reliability or 0), item.offer.offer_id))
-    return Ranking(
-        offers=tuple(ranked),
-        unavailable={
-            provider.name: answer
-            for provider, answer in zip(providers, answers, strict=True)
-            if isinstance(answer, ProviderError)
-        },
+    answers = ask_all(providers, lambda provider: _ask(provider, spec, wanted), seconds=seconds)
+    job = _Job(
+        hours=min(expected_hours, Decimal(str(spec.limits.max_duration.total_seconds())) / 3600),
+        disk_gb=Decimal(spec.resources.disk) / GB,
+        ingress_gb=ingress_gb,
+        egress_gb=egress_gb,
+        cap=spec.limits.max_price_per_hour,
+        remembered=remembered or {},
+        tried=tried,
     )
-
-
-def why_nothing_fits(spec: Spec, providers: Sequence[Provider]) -> tuple[str, ...]:
-    """What the nearest offers lack, in words for a person; for when there is nothing better to say."""
-    wanted = queries(spec)[0]
-    reasons: list[str] = []
+    ranked: list[Ranked] = []
+    unavailable: dict[str, ProviderError] = {}
+    passed_over: dict[str, str] = {}
     for provider in providers:
-        offers = _anything(provider, wanted.gpu_count) or _anything(provider, 0)
-        lacks = (f"{provider.name} {offer.region} {offer.unfit(wanted)}" for offer in offers[:_MOST_REASONS])
-        reasons += dict.fromkeys(lacks)
-    return tuple(reasons)
+        answer = answers[provider.name]
+        if isinstance(answer, _Unusable) and provider.name not in spec.place.providers:
+            passed_over[provider.name] = str(answer)
+        elif isinstance(answer, ProviderError):
+            unavailable[provider.name] = answer
+            _log_a_bug(answer)
+        else:
+            ranked += job.at(provider, answer)
+    _sort(ranked)
+    return Ranking(offers=tuple(ranked), unavailable=unavailable, passed_over=passed_over)
+
+
+def why_nothing_fits(spec: Spec, providers: Sequence[Provider], *, seconds: float = ANSWER_SECONDS) -> tuple[str, ...]:
+    """What the nearest offers lack, in words for a person; for when there is nothing better to say."""
+    found = what_is_lacking(spec, providers, seconds=seconds)
+    return tuple(f"{name} {reason}" for name, reasons in found.items() for reason in reasons)
+
+
+def what_is_lacking(
+    spec: Spec, providers: Sequence[Provider], *, seconds: float = ANSWER_SECONDS
+) -> dict[str, tuple[str, ...]]:
+    """The same by provider."""
+    wanted = queries(spec)[0]
+    answers = ask_all(providers, lambda provider: tuple(_lacks(provider, wanted)), seconds=seconds)
+    return {name: () if isinstance(answer, ProviderError) else answer for name, answer in answers.items()}
 
 
 def total_usd(
     offer: Offer, *, hours: Decimal, disk_gb: Decimal, egress_gb: Decimal = Decimal(0), ingress_gb: Decimal = Decimal(0)
 ) -> Decimal:
-    """What stated work costs on an offer: compute, disk while it runs, traffic both ways."""
-    return (
-        offer.usd_per_hour * hours
-        + offer.disk_usd_per_gb_month * disk_gb * hours / HOURS_PER_MONTH
-        + offer.egress_usd_per_gb * egress_gb
-        + offer.ingress_usd_per_gb * ingress_gb
-    )
+    """What stated work costs on an offer: all that runs by the hour, disk meanwhile, traffic both ways."""
+    total = (offer.usd_per_hour + offer.other_usd_per_hour) * hours
+    if offer.disk_usd_per_gb_month:
+        total += offer.disk_usd_per_gb_month * disk_gb * hours / HOURS_PER_MONTH
+    if egress_gb:
+        total += offer.egress_usd_per_gb * egress_gb
+    if ingress_gb:
+        total += offer.ingress_usd_per_gb * ingress_gb
+    return total
 
 
-def _ask(provider: Provider, wanted: Sequence[OfferQuery]) -> list[Ranked] | ProviderError:
-    try:
-        return _first_preference([provider.offers(query) for query in wanted])
-    except ProviderError as error:
-        return error
-    except Exception as error:  # its bug must not keep a job from the other clouds
-        log.exception("%s: offers", provider.name)
-        return ProviderError(f"internal error: {type(error).__name__}: {error}", provider=provider.name)
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """What an offer is weighed by."""
+
+    hours: Decimal
+    disk_gb: Decimal
+    ingress_gb: Decimal
+    egress_gb: Decimal
+    cap: Decimal | None
+    remembered: Mapping[tuple[str, str], str]
+    tried: Collection[tuple[str, str]]
+
+    def at(self, provider: Provider, offers: Sequence[tuple[int, Offer]]) -> list[Ranked]:
+        """What the job would cost on each of these; a boot is paid like work."""
+        hours = self.hours + Decimal(str(provider.traits.usual_boot)) / 3600
+        disk_gb, egress_gb, ingress_gb = self.disk_gb, self.egress_gb, self.ingress_gb
+        tried = {offer_id for name, offer_id in self.tried if name == provider.name}
+        remembered = {subject: why for (name, subject), why in self.remembered.items() if name == provider.name}
+        return [
+            Ranked(
+                offer,
+                total_usd(offer, hours=hours, disk_gb=disk_gb, egress_gb=egress_gb, ingress_gb=ingress_gb),
+                preference,
+                self._why_not(offer, tried, remembered),
+                provider.traits.simulated,
+            )
+            for preference, offer in offers
+        ]
+
+    def _why_not(self, offer: Offer, tried: Collection[str], remembered: Mapping[str, str]) -> str | None:
+        if self.cap is not None and offer.usd_per_hour > self.cap:
+            return f"costs ${offer.usd_per_hour} per hour, more than ${self.cap}"
+        if offer.offer_id in tried:
+            return "tried in this attempt"
+        return remembered.get(offer.offer_id) or remembered.get(offer.host_id)
 
 
-def _anything(provider: Provider, gpu_count: int) -> Sequence[Offer]:
-    try:
-        return provider.offers(OfferQuery(gpu_count=gpu_count, spot=None))
-    except ProviderError:
-        return ()
+def _sort(ranked: list[Ranked]) -> None:
+    """By preference, total, reliability, offer id. One stable sort for each: twice as fast as one by tuples."""
+    ranked.sort(key=lambda item: item.offer.offer_id)
+    ranked.sort(key=lambda item: -(item.offer.reliability or 0))
+    ranked.sort(key=attrgetter("total_usd"))
+    ranked.sort(key=attrgetter("preference"))
 
 
-def _first_preference(answers: Sequence[Offers]) -> list[Ranked]:
-    best: dict[str, Ranked] = {}
-    for preference, offers in enumerate(answers):
-        for offer in offers:
-            best.setdefault(offer.offer_id, Ranked(offer, Decimal(0), preference))
-    return list(best.values())
+def _ask(provider: Provider, spec: Spec, wanted: Sequence[OfferQuery]) -> list[tuple[int, Offer]]:
+    if (reason := provider.unusable() or _cannot_get_the_image(spec, provider.traits)) is not None:
+        raise _Unusable(reason, provider=provider.name)
+    return offers_of(provider, wanted)
+
+
+def _cannot_get_the_image(spec: Spec, traits: Traits) -> str | None:
+    """A rented container is made from an image that its cloud pulls: one that is on this computer only is no use."""
+    if not traits.is_container or spec.build is None or spec.build.push is not None:
+        return None
+    return "its machines are made from an image that it pulls: name a registry in build.push, such as ghcr.io/me/job"
+
+
+def _log_a_bug(error: ProviderError) -> None:
+    if type(error) is ProviderError and error.__cause__ is not None:
+        log.error("%s: %s", error.provider, error, exc_info=error.__cause__)
+
+
+def _lacks(provider: Provider, wanted: OfferQuery) -> Iterator[str]:
+    if (reason := provider.unusable()) is not None:
+        yield f"cannot be used: {reason}"
+        return
+    anything = OfferQuery(gpu_count=wanted.gpu_count, spot=None)
+    offers = provider.offers(anything) or provider.offers(OfferQuery(spot=None))
+    nearest = sorted(offers, key=lambda offer: (offer.gpu not in wanted.gpus, offer.usd_per_hour))
+    yield from dict.fromkeys(f"{offer.region} {offer.unfit(wanted)}".strip() for offer in nearest[:_MOST_REASONS])
 
 
 def _query(spec: Spec, choice: GpuChoice | None) -> OfferQuery:
@@ -150,13 +227,3 @@ def _query(spec: Spec, choice: GpuChoice | None) -> OfferQuery:
         reliability=place.reliability,
         max_usd_per_hour=spec.limits.max_price_per_hour,
     )
-
-
-def _disk_gb(spec: Spec) -> Decimal:
-    return Decimal(spec.resources.disk) / GB
-
-
-def _why_not(offer: Offer, remembered: Mapping[tuple[str, str], str], tried: Collection[str]) -> str | None:
-    if offer.offer_id in tried:
-        return "tried in this attempt"
-    return remembered.get((offer.provider, offer.offer_id)) or remembered.get((offer.provider, offer.host_id))

@@ -1,25 +1,21 @@
-"""What could be rented now for stated work, ranked by its total price. Rents nothing, knows no spec."""
+"""What could be rented now for stated work, ranked by its total price. Rents nothing, knows no spec and no store."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from difflib import get_close_matches
 
+from orchestrator.clouds import ANSWER_SECONDS, UnknownName, ask_all, named, offers_of, open_all, utc_now
 from orchestrator.home import Home
+from orchestrator.known_prices import KnownPrices
 from orchestrator.placement import Ranked, Ranking, total_usd
-from orchestrator.store.store import Store
-from orchestrator.submission import open_providers
 from providers import gpus
-from providers import names as provider_names
-from providers.base import OfferQuery, Offers, Provider
+from providers.base import Now, Offer, OfferQuery, Provider
 from providers.errors import ProviderError
 
-
-class UnknownName(Exception):
-    """There is no such GPU or provider; the message says what comes near."""
+_TFLOP_PLACES = Decimal("1E-9")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,57 +25,158 @@ class Work:
     hours: Decimal = Decimal(1)
     disk_gb: Decimal = Decimal(20)
     egress_gb: Decimal = Decimal(0)
+    ingress_gb: Decimal = Decimal(0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Whose prices are asked for. Empty and None mean "any".
+
+    `gpus` are NAME or NAME:COUNT in any spelling, or "cpu" for machines without a GPU. None named: any GPU, and of
+    computers of one's own those without one, too.
+    """
+
+    gpus: tuple[str, ...] = ()
+    providers: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ()
+    spot: bool | None = None
 
 
 def rank(
-    gpu: str | None,
-    providers: Sequence[str],
+    wanted: Wanted,
     work: Work,
     *,
-    store: Store,
     home: Home,
     env: Mapping[str, str],
+    sort: str = "total",
+    seconds: float = ANSWER_SECONDS,
+    now: Now = utc_now,
 ) -> Ranking:
-    """The offers of these providers (none named: all), cheapest first. Raises UnknownName.
+    """Every offer that answers, best first. Raises UnknownName.
 
-    `gpu` is NAME or NAME:COUNT in any spelling; None means everything, machines without a GPU too.
+    A cloud that does not answer is among the unavailable ones, and the last that was heard of it among the offers, as
+    stale. `passed_over` are clouds that tell their prices, but at which nothing can be rented as things are set up.
     """
-    query = _query(gpu, work)
-    for name in providers:
-        if name not in provider_names():
-            raise UnknownName(f"there is no provider {name!r}; there are: {', '.join(provider_names())}")
-    opened, unavailable = open_providers(providers, store=store, home=home, env=env)
-    found: list[Ranked] = []
-    with ThreadPoolExecutor(max_workers=max(1, len(opened))) as pool:
-        for provider, answer in zip(opened, pool.map(lambda provider: _ask(provider, query), opened), strict=True):
-            if isinstance(answer, ProviderError):
-                unavailable[provider.name] = answer
-            else:
-                found += [Ranked(offer, total_usd(offer, **vars(work))) for offer in answer]
-    found.sort(key=lambda item: (item.total_usd, -(item.offer.reliability or 0), item.offer.offer_id))
-    return Ranking(offers=tuple(found), unavailable=unavailable)
+    queries = _queries(wanted, work)
+    opened, closed = open_all(named(wanted.providers), home=home, env=env, now=now)
+    own = queries if wanted.gpus else (*queries, _query(wanted, work, (), 0))
+    answers = ask_all(
+        opened, lambda provider: _ask(provider, own if provider.traits.owned else queries), seconds=seconds
+    )
+    known = KnownPrices(home)
+    simulated = {provider.name: provider.traits.simulated for provider in opened}
+    ranked: list[Ranked] = []
+    unavailable = dict(closed)
+    passed_over: dict[str, str] = {}
+    for provider in opened:
+        answer = answers[provider.name]
+        if isinstance(answer, ProviderError):
+            unavailable[provider.name] = answer
+            continue
+        ranked += [_ranked(offer, work, simulated[provider.name]) for offer in answer.offers]
+        if answer.unusable is not None and answer.offers:
+            passed_over[provider.name] = answer.unusable
+        if not provider.traits.owned:  # its prices are what the user wrote down
+            known.keep(provider.name, queries, answer.offers, now=now(), is_simulated=simulated[provider.name])
+    for name in unavailable:
+        is_simulated = simulated.get(name, False)
+        heard = [(query, known.recall(name, query, now=now(), is_simulated=is_simulated)) for query in queries]
+        once = {offer.offer_id: offer for query, offers in heard for offer in offers if _answers(offer, query)}
+        ranked += [_ranked(offer, work, is_simulated, is_stale=True) for offer in once.values()]
+    key = _ORDERS[sort]
+    ranked.sort(key=lambda item: (key(item), item.total_usd, item.offer.provider, item.offer.offer_id))
+    return Ranking(offers=tuple(ranked), unavailable=unavailable, passed_over=passed_over)
 
 
-def _query(gpu: str | None, work: Work) -> OfferQuery:
-    disk = float(work.disk_gb)
-    if gpu is None:
-        return OfferQuery(spot=None, disk_gb=disk)
-    name, _, count = gpu.partition(":")
+def usd_per_tflop_hour(offer: Offer) -> Decimal | None:
+    """What an hour of one dense bf16 TFLOP/s costs there; None where the GPU's speed is not known."""
+    if not offer.gpu or offer.gpu not in gpus.names():
+        return None
+    tflops = gpus.specification(offer.gpu).bf16_tflops
+    if tflops is None or not offer.gpu_count:
+        return None
+    return (offer.usd_per_hour / (Decimal(str(tflops)) * offer.gpu_count)).quantize(_TFLOP_PLACES)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    offers: Sequence[Offer]
+    unusable: str | None
+
+
+def _ask(provider: Provider, queries: Sequence[OfferQuery]) -> _Answer:
+    found = [offer for index, offer in offers_of(provider, queries) if _answers(offer, queries[index])]
+    return _Answer(found, provider.unusable())
+
+
+def _answers(offer: Offer, query: OfferQuery) -> bool:
+    """A job without a GPU may run beside one that is idle; whoever looks for machines without one looks for others."""
+    return bool(offer.gpu_count) == bool(query.gpu_count)
+
+
+def _ranked(offer: Offer, work: Work, is_simulated: bool, *, is_stale: bool = False) -> Ranked:
+    total = total_usd(
+        offer, hours=work.hours, disk_gb=work.disk_gb, egress_gb=work.egress_gb, ingress_gb=work.ingress_gb
+    )
+    return Ranked(offer, total, is_simulated=is_simulated, is_stale=is_stale)
+
+
+_Key = tuple[bool, Decimal | float | str]
+
+
+def _least(value: Decimal | None) -> _Key:
+    return (value is None, value or Decimal(0))
+
+
+_ORDERS: Mapping[str, Callable[[Ranked], _Key]] = {
+    "total": lambda item: (False, item.total_usd),
+    "hour": lambda item: (False, item.offer.usd_per_hour),
+    "gpu-hour": lambda item: _least(item.offer.usd_per_gpu_hour),
+    "tflop": lambda item: _least(usd_per_tflop_hour(item.offer)),
+    "reliability": lambda item: (item.offer.reliability is None, -(item.offer.reliability or 0)),
+    "provider": lambda item: (False, item.offer.provider),
+}
+ORDERS = tuple(_ORDERS)
+
+
+def _queries(wanted: Wanted, work: Work) -> tuple[OfferQuery, ...]:
+    """One for each number of GPUs, none last: a cloud is asked no more often than it has to be."""
+    names: dict[int, list[str]] = {}
+    for text in wanted.gpus:
+        name, count = _gpu(text)
+        names.setdefault(count, []).append(name)
+    if not names:
+        return (_query(wanted, work, (), 1),)
+    return tuple(
+        _query(wanted, work, tuple(dict.fromkeys(some)) if count else (), count)
+        for count, some in sorted(names.items(), reverse=True)
+    )
+
+
+def _query(wanted: Wanted, work: Work, names: tuple[str, ...], count: int) -> OfferQuery:
+    return OfferQuery(
+        gpus=names, gpu_count=count, regions=wanted.regions, spot=wanted.spot, disk_gb=float(work.disk_gb)
+    )
+
+
+def _gpu(text: str) -> tuple[str, int]:
+    if text.strip().casefold() in ("cpu", "none"):
+        return "cpu", 0
+    name, _, count = text.partition(":")
     if count and not (count.isdecimal() and int(count) > 0):
-        raise UnknownName(f"{gpu!r}: write NAME or NAME:COUNT, for example RTX4090:2")
-    return OfferQuery(gpus=(_canonical(name),), gpu_count=int(count or 1), spot=None, disk_gb=disk)
+        raise UnknownName(f"{text!r}: write NAME or NAME:COUNT, for example RTX4090:2")
+    return _canonical(name), int(count or 1)
 
 
 def _canonical(name: str) -> str:
     if (known := gpus.canonical(name)) is not None:
         return known
-    near = gpus.ambiguous(name) or get_close_matches(name.upper(), gpus.names(), n=3, cutoff=0.5)
-    meant = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(gpus.names())}"
+    if several := gpus.ambiguous(name):
+        raise UnknownName(f"{name!r} can be several GPUs: write {_either(several)}; --gpu may be given several times")
+    near = get_close_matches(name.upper(), gpus.names(), n=3, cutoff=0.5)
+    meant = f"did you mean {_either(near)}?" if near else f"there are: {', '.join(gpus.names())}"
     raise UnknownName(f"there is no GPU {name!r}; {meant}")
 
 
-def _ask(provider: Provider, query: OfferQuery) -> Offers | ProviderError:
-    try:
-        return provider.offers(query)
-    except ProviderError as error:
-        return error
+def _either(names: Sequence[str]) -> str:
+    return " or ".join((", ".join(names[:-1]), names[-1]) if len(names) > 1 else names)

@@ -19,9 +19,10 @@ from orchestrator.cli.command import Command
 from orchestrator.cli.exit_codes import MEANINGS
 from orchestrator.cli.group import COMMANDS, gpujob
 from orchestrator.cli.session import Session
+from orchestrator.clouds import Checked
 from orchestrator.placement import Ranked, Ranking
 from orchestrator.submission import Plan
-from providers.base import Offer
+from providers.base import Check, Offer
 from tests.orchestrator.scene import START, Scene
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -87,8 +88,10 @@ def test_every_field_of_json_is_documented(tmp_path: Path) -> None:
     assert set(shown) == fields("ps") | fields("show")
     assert set(shown["attempts"][0]) == fields("show", 1)
     assert set(documents.charge_document(charge)) == fields("cost")
-    assert set(documents.offer_document(ranked)) == fields("prices")
-    assert set(documents.plan_document(plan)) == fields("submit --dry-run")
+    assert set(documents.offer_document(ranked, now=START)) == fields("prices")
+    assert set(documents.plan_document(plan, now=START)) == fields("submit --dry-run")
+    checked = Checked(provider="local", simulated=False, check=Check())
+    assert set(documents.check_document(checked)) == fields("check")
     assert set(documents.artifact_document(FileEntry("a", 1, 0, "x"))) == fields("artifacts")
     [point] = documents.metrics_document(series(scene.home.run(run.id).metrics))["loss"]
     assert set(point) == fields("metrics")

@@ -11,13 +11,14 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from jobs import metrics
-from orchestrator import ledger, spending
+from orchestrator import ledger
 from orchestrator.records import Attempt, ChargeRow, Run
 from orchestrator.results import entries
 
 if TYPE_CHECKING:
     from jobs.metrics import Point
     from orchestrator.cli.session import Session
+    from orchestrator.clouds import Checked
     from orchestrator.placement import Ranked
     from orchestrator.submission import Plan
 
@@ -26,6 +27,8 @@ Json = dict[str, Any]
 
 def show_document(session: Session, run: Run) -> Json:
     """Everything about one run."""
+    from orchestrator import spending  # brings SQLAlchemy, of which a list of prices has no use
+
     folder = session.home.run(run.id)
     attempts = session.store.attempts(run.id)
     charges = spending.charges(session.store, run, attempts)
@@ -103,10 +106,11 @@ def artifact_document(entry: Any) -> Json:
     return {"path": entry.path, "bytes": entry.bytes, "sha256": entry.sha256}
 
 
-def offer_document(ranked: Ranked) -> Json:
-    """Something that could be rented now."""
+def offer_document(ranked: Ranked, *, now: datetime) -> Json:
+    """Something that could be rented now, or, when it is stale, could be when its cloud last answered."""
+    from orchestrator.prices import usd_per_tflop_hour
+
     offer = ranked.offer
-    per_gpu = offer.usd_per_gpu_hour
     return {
         "provider": offer.provider,
         "region": offer.region,
@@ -117,25 +121,48 @@ def offer_document(ranked: Ranked) -> Json:
         "memory_gb": offer.memory_gb,
         "spot": offer.spot,
         "usd_per_hour": _money(offer.usd_per_hour),
-        "usd_per_gpu_hour": None if per_gpu is None else _money(per_gpu),
+        "usd_per_gpu_hour": _quotient(offer.usd_per_gpu_hour),
         "disk_usd_per_gb_month": _money(offer.disk_usd_per_gb_month),
         "egress_usd_per_gb": _money(offer.egress_usd_per_gb),
         "reliability": offer.reliability,
-        "total_usd": _money(ranked.total_usd),
+        "total_usd": _quotient(ranked.total_usd),
         "fetched_at": _time(offer.fetched_at),
         "offer_id": offer.offer_id,
+        "location": offer.location,
+        "cuda": offer.cuda,
+        "disk_gb": offer.disk_gb,
+        "ingress_usd_per_gb": _money(offer.ingress_usd_per_gb),
+        "other_usd_per_hour": _money(offer.other_usd_per_hour),
+        "usd_per_tflop_hour": _quotient(usd_per_tflop_hour(offer)),
+        "source": offer.source,
+        "age_seconds": max(0, round((now - offer.fetched_at).total_seconds())),
+        "stale": ranked.is_stale,
+        "simulated": ranked.is_simulated,
     }
 
 
-def plan_document(plan: Plan) -> Json:
+def plan_document(plan: Plan, *, now: datetime) -> Json:
     """What `submit --dry-run` found."""
+    ranking = plan.ranking
     return {
         "name": plan.spec.name,
         "worst_case_usd": _money(plan.worst_case_usd),
         "max_cost_usd": _money(plan.spec.limits.max_cost),
         "max_duration_seconds": plan.spec.limits.max_duration.total_seconds(),
-        "offers": [{**offer_document(ranked), "why_not": ranked.why_not} for ranked in plan.ranking.offers],
-        "unavailable": {name: str(error) for name, error in plan.ranking.unavailable.items()},
+        "offers": [{**offer_document(ranked, now=now), "why_not": ranked.why_not} for ranked in ranking.offers],
+        "unavailable": {name: str(error) for name, error in ranking.unavailable.items()},
+        "passed_over": dict(ranking.passed_over),
+    }
+
+
+def check_document(checked: Checked) -> Json:
+    """Whether a cloud can be used."""
+    return {
+        "provider": checked.provider,
+        "usable": checked.check.usable,
+        "simulated": checked.simulated,
+        "problems": list(checked.check.problems),
+        "notes": list(checked.check.notes),
     }
 
 
@@ -163,6 +190,11 @@ def _attempt(attempt: Attempt, charges: Sequence[ChargeRow]) -> Json:
 
 def _money(amount: Decimal) -> str:
     return ledger.plain(amount)
+
+
+def _quotient(amount: Decimal | None) -> str | None:
+    """What was divided has digits without end: a trillionth of a dollar is exact enough."""
+    return None if amount is None else _money(round(amount, 12))
 
 
 def _time(moment: datetime | None) -> str | None:

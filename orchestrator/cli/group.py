@@ -26,8 +26,10 @@ class Entry(NamedTuple):
 SECTIONS: dict[str, dict[str, Entry]] = {
     "Run a job": {
         "init": Entry("init:init", "Start from a template."),
+        "check": Entry("check:check", "Say which clouds can be used, and why the others cannot."),
         "prices": Entry("prices:prices", "Rank what could be rented now by its total price."),
         "submit": Entry("submit:submit", "Run a job from its train.yaml."),
+        "rehearse": Entry("rehearse:rehearse", "Run a job on simulated clouds on this computer."),
         "wait": Entry("wait:wait", "Wait until runs are over."),
         "cancel": Entry("cancel:cancel", "Stop runs and release their machines."),
     },

@@ -18,6 +18,7 @@ from orchestrator.cli.documents import plan_document, show_document
 from orchestrator.cli.errors import Stop
 from orchestrator.cli.output import can_ask, data, data_json, layout, say
 from orchestrator.cli.session import Session
+from orchestrator.clouds import utc_now
 from orchestrator.placement import Ranked, Ranking
 from orchestrator.reports import words
 from orchestrator.reports.offers import offers_table
@@ -65,9 +66,9 @@ def plan(session: Session, file: Path, changes: Mapping[str, Any], *, as_json: b
         prepared.spec, store=session.store, home=session.home, env=session.env, ships_bytes=prepared.bundle.bytes
     )
     if as_json:
-        data_json(plan_document(planned, now=session.store.now()))
+        data_json(plan_document(planned, now=utc_now()))
     else:
-        _show_plan(planned, now=session.store.now())
+        _show_plan(planned, now=utc_now())
     return _verdict(planned.ranking)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from orchestrator.cli.errors import Stop
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -46,3 +49,20 @@ def complete_gpu(_ctx: click.Context, _param: click.Parameter, incomplete: str) 
 run_argument = click.argument("run", shell_complete=_complete_run)
 runs_argument = click.argument("runs", metavar="RUN...", nargs=-1, required=True, shell_complete=_complete_run)
 some_runs_argument = click.argument("runs", metavar="[RUN]...", nargs=-1, shell_complete=_complete_run)
+
+
+def pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """NAME=VALUE, as often as it was given."""
+    for value in values:
+        if not value.partition("=")[0] or "=" not in value:
+            raise click.BadParameter(f"{value!r}: write NAME=VALUE, for example EPOCHS=3")
+    return {name: rest for name, _, rest in (value.partition("=") for value in values)}
+
+
+def train_yaml(file: Path) -> Path:
+    """The file that was named, or the one in the folder that was."""
+    if file.is_dir():
+        file = file / "train.yaml"
+    if not file.exists():
+        raise Stop(f"there is no {file}; `gpujob init` lists templates to start from")
+    return file

@@ -2,30 +2,67 @@
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from decimal import Decimal
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from orchestrator.cli import exit_codes
 from orchestrator.cli.command import command
-from orchestrator.cli.documents import offer_document
 from orchestrator.cli.options import complete_gpu, complete_provider, json_option
 from orchestrator.cli.output import data, data_json, layout, say
 from orchestrator.cli.session import Session, pass_session
-from orchestrator.prices import Work, rank
-from orchestrator.reports.text import offers_table
+
+if TYPE_CHECKING:
+    from orchestrator.placement import Ranked, Ranking
+
+Question = TypeVar("Question", bound=Callable[..., object])
+
+MOST = 1_000_000  # hours or GB
+ON_A_SCREEN = 20  # rows, unless told otherwise
+ORDERS = ("total", "hour", "gpu-hour", "tflop", "reliability", "provider")
 
 
-def _dollars(_ctx: click.Context, _param: click.Parameter, value: float) -> Decimal:
+def _decimal(_ctx: click.Context, _param: click.Parameter, value: float) -> Decimal:
+    if not value <= MOST:  # not a number is none either
+        raise click.BadParameter(f"{value:g} is more than anybody rents: at most {MOST:,}")
     return Decimal(str(value))
+
+
+def _amount(name: str, unit: str, default: float, help_text: str) -> Callable[[Question], Question]:
+    return click.option(
+        name,
+        type=click.FloatRange(min=0),
+        default=default,
+        show_default=True,
+        callback=_decimal,
+        metavar=unit,
+        help=help_text,
+    )
 
 
 @command(
     "prices",
-    examples=("gpujob prices", "gpujob prices --gpu RTX4090 --hours 8", "gpujob prices --provider local --json"),
+    examples=(
+        "gpujob prices",
+        "gpujob prices --gpu RTX4090 --gpu RTX3090:2 --hours 8 --disk 100 --egress 20",
+        "gpujob prices --gpu H100-SXM:8 --no-spot --sort gpu-hour",
+        "gpujob prices --provider vast --provider runpod --csv > prices.csv",
+    ),
     exits=(exit_codes.DONE, exit_codes.USAGE, exit_codes.NOTHING_TO_RENT),
 )
-@click.option("--gpu", shell_complete=complete_gpu, metavar="NAME[:N]", help="Only machines with this GPU.")
+@click.option(
+    "--gpu",
+    "gpus",
+    multiple=True,
+    shell_complete=complete_gpu,
+    metavar="NAME[:N]",
+    help="Only machines with at least N of this GPU (default 1); may be given several times. 'cpu': without a GPU.",
+)
 @click.option(
     "--provider",
     "providers",
@@ -34,39 +71,115 @@ def _dollars(_ctx: click.Context, _param: click.Parameter, value: float) -> Deci
     metavar="NAME",
     help="Only there; may be given several times.",
 )
+@click.option("--region", "regions", multiple=True, metavar="NAME", help="Only there; may be given several times.")
+@click.option("--spot/--no-spot", default=None, help="Only what can be taken away, or none of it. Default: both.")
+@_amount("--hours", "H", 1, "Hours of work.")
+@_amount("--disk", "GB", 20, "Disk.")
+@_amount("--egress", "GB", 0, "What is brought back.")
+@_amount("--ingress", "GB", 0, "What is sent there.")
+@click.option("--sort", type=click.Choice(ORDERS), default="total", show_default=True, help="What comes first.")
 @click.option(
-    "--hours", type=click.FloatRange(min=0), default=1, show_default=True, callback=_dollars, help="Hours of work."
+    "-n",
+    "--limit",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help=f"At most so many rows; 0 for all. Default: {ON_A_SCREEN} on a terminal, otherwise all.",
 )
 @click.option(
-    "--disk", type=click.FloatRange(min=0), default=20, show_default=True, callback=_dollars, help="GB of disk."
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=20,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a cloud may take.",
 )
-@click.option(
-    "--egress", type=click.FloatRange(min=0), default=0, show_default=True, callback=_dollars, help="GB brought back."
-)
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV, with the columns of --json.")
 @json_option
 @pass_session
-def prices(
-    session: Session,
-    gpu: str | None,
-    providers: tuple[str, ...],
-    hours: Decimal,
-    disk: Decimal,
-    egress: Decimal,
-    as_json: bool,
-) -> int:
+def prices(session: Session, /, *, sort: str, limit: int | None, as_csv: bool, as_json: bool, **question: Any) -> int:
     """Rank what could be rented now by its total price.
 
-    Every provider is asked at once; one that does not answer is named on stderr and left out.
+    The total is that of the stated hours, disk and traffic. All clouds are asked at once. For one that does not answer,
+    the reason is on stderr, and its last known prices are listed with their age. Without --gpu any GPU is listed, and
+    your own computers in any case.
     """
-    work = Work(hours=hours, disk_gb=disk, egress_gb=egress)
-    ranking = rank(gpu, providers, work, store=session.store, home=session.home, env=session.env)
-    for name, error in ranking.unavailable.items():
-        say(f"{name}: {error}")
+    if as_csv and as_json:
+        raise click.UsageError("--csv and --json are two forms of the same: choose one")
+    from orchestrator.clouds import utc_now
+
+    ranking = _ranking(session, sort=sort, **question)
+    _say_who_is_missing(ranking)
+    shown = ranking.offers[: limit or None]
     if as_json:
-        data_json([offer_document(ranked) for ranked in ranking.offers])
-    elif ranking.offers:
-        totals = {ranked.offer.offer_id: ranked.total_usd for ranked in ranking.offers}
-        data(offers_table([ranked.offer for ranked in ranking.offers], totals, **layout()))
+        data_json(_documents(shown, utc_now()))
+    elif as_csv:
+        data(_csv(_documents(shown, utc_now())))
+    elif shown:
+        _show(ranking.offers, sort, utc_now(), limit=limit)
     else:
         say("Nothing fits.")
     return exit_codes.DONE if ranking.offers else exit_codes.NOTHING_TO_RENT
+
+
+def _ranking(  # noqa: PLR0913 - the options
+    session: Session,
+    *,
+    sort: str,
+    timeout: float,
+    gpus: tuple[str, ...],
+    providers: tuple[str, ...],
+    regions: tuple[str, ...],
+    spot: bool | None,
+    hours: Decimal,
+    disk: Decimal,
+    egress: Decimal,
+    ingress: Decimal,
+) -> Ranking:
+    from orchestrator.prices import Wanted, Work, rank
+
+    wanted = Wanted(gpus=gpus, providers=providers, regions=regions, spot=spot)
+    work = Work(hours=hours, disk_gb=disk, egress_gb=egress, ingress_gb=ingress)
+    return rank(wanted, work, home=session.home, env=session.env, sort=sort, seconds=timeout)
+
+
+def _say_who_is_missing(ranking: Ranking) -> None:
+    from orchestrator.reports.words import one_line
+
+    heard = {ranked.offer.provider for ranked in ranking.offers if ranked.is_stale}
+    for name, error in ranking.unavailable.items():
+        say(f"{name}: {one_line(str(error))}{'; what was last heard of it is listed' if name in heard else ''}")
+    for name, reason in ranking.passed_over.items():
+        say(f"{name}: prices only, nothing can be rented there: {one_line(reason)}")
+
+
+def _show(offers: Sequence[Ranked], sort: str, now: datetime, *, limit: int | None) -> None:
+    """On a terminal few rows, of which each may stand for several offers that are alike; in a pipe all of them."""
+    from orchestrator.reports.offers import Row, alike, offers_table
+
+    fit = layout()
+    rows = alike(offers) if fit["terminal"] else [Row(ranked) for ranked in offers]
+    if limit is None and fit["terminal"]:
+        limit = ON_A_SCREEN
+    data(offers_table(rows[: limit or None], now=now, sort=sort, **fit))
+    if limit and len(rows) > limit:
+        left_out = sum(row.count for row in rows[limit:])
+        say(f"{left_out:,} more: --limit 0 lists them all, --gpu, --region and --provider fewer.")
+
+
+def _documents(shown: Sequence[Ranked], now: datetime) -> list[dict[str, Any]]:
+    from orchestrator.cli.documents import offer_document
+
+    return [offer_document(ranked, now=now) for ranked in shown]
+
+
+def _csv(documents: Sequence[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    if documents:
+        writer = csv.DictWriter(text, fieldnames=[*documents[0]], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: _field(value) for name, value in row.items()} for row in documents)
+    return text.getvalue().rstrip("\n")
+
+
+def _field(value: object) -> object:
+    return str(value).lower() if isinstance(value, bool) else value

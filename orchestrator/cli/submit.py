@@ -9,16 +9,8 @@ import click
 
 from orchestrator.cli import exit_codes
 from orchestrator.cli.command import command
-from orchestrator.cli.errors import Stop
-from orchestrator.cli.options import complete_gpu, complete_provider, json_option, yes_option
+from orchestrator.cli.options import complete_gpu, complete_provider, json_option, pairs, train_yaml, yes_option
 from orchestrator.cli.session import Session, pass_session
-
-
-def _pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    for value in values:
-        if not value.partition("=")[0] or "=" not in value:
-            raise click.BadParameter(f"{value!r}: write NAME=VALUE, for example EPOCHS=3")
-    return {name: rest for name, _, rest in (value.partition("=") for value in values)}
 
 
 @command(
@@ -50,7 +42,7 @@ def _pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]
 @click.option("--max-price", metavar="USD", help="Rent nothing dearer per hour.")
 @click.option("--name", help="Name of the run.")
 @click.option("--project", help="What its cost is booked on.")
-@click.option("-e", "--env", multiple=True, metavar="NAME=VALUE", callback=_pairs, help="A variable for the job.")
+@click.option("-e", "--env", multiple=True, metavar="NAME=VALUE", callback=pairs, help="A variable for the job.")
 @click.option("-d", "--detach", is_flag=True, help="Print the run's id and return.")
 @click.option("--wait", is_flag=True, help="Say nothing until the end: for CI.")
 @click.option("--dry-run", is_flag=True, help="Say where it would run and what it could cost; create nothing.")
@@ -77,7 +69,7 @@ def submit(
     """
     if detach and wait:
         raise click.UsageError("--detach returns at once, --wait at the end: choose one")
-    file = _train_yaml(file)
+    file = train_yaml(file)
     if not dry_run:
         session.ensure_controller()  # starting takes it as long as reading and checking takes us
     from orchestrator.cli.launch import Ways, launch, plan
@@ -85,11 +77,3 @@ def submit(
     if dry_run:
         return plan(session, file, changes, as_json=as_json)
     return launch(session, file, changes, Ways(detach=detach, quiet=wait, as_json=as_json, any_size=yes))
-
-
-def _train_yaml(file: Path) -> Path:
-    if file.is_dir():
-        file = file / "train.yaml"
-    if not file.exists():
-        raise Stop(f"there is no {file}; `gpujob init` lists templates to start from")
-    return file

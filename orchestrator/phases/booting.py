@@ -88,6 +88,8 @@ def _ask_the_way(visit: Visit) -> Next | None:
     if instance.status in (InstanceStatus.FAILED, InstanceStatus.STOPPED, InstanceStatus.PREEMPTED):
         visit.close_attempt(_BOOT_FAILURES[instance.status], instance.detail or f"the machine is {instance.status}")
         return Next(Phase.TEARDOWN)
+    if instance.status is InstanceStatus.RUNNING:  # from here on its cloud bills, whether or not it can be reached
+        visit.current.running_from = visit.current.running_from or visit.now
     _note_progress(visit, instance.progress)
     if instance.access is None:
         return _keep_booting(visit, instance.detail or instance.status.value)

@@ -18,7 +18,7 @@ from orchestrator.phases.visit import Next, Visit
 from orchestrator.placement import Ranking
 from orchestrator.records import Attempt, AttemptOutcome, Json, Outcome, Phase
 from orchestrator.world import offer_from_json, offer_to_json
-from providers.base import Instance, LaunchRequest, Offer, RegistryLogin
+from providers.base import GB, Instance, LaunchRequest, Offer, RegistryLogin
 from providers.errors import (
     Ambiguous,
     AuthFailed,
@@ -55,9 +55,11 @@ def quote(visit: Visit) -> Next:
         [visit.world.provider(name) for name in names],
         remembered=visit.world.store.remembered(),
         tried=_tried(visit),
+        ingress_gb=Decimal(visit.run.notes.get("bundle_bytes", 0)) / GB,
     )
     for name, error in ranking.unavailable.items():
-        visit.note("offer", f"{name} did not answer: {error}", provider=name)
+        text = str(error) if isinstance(error, _REFUSALS) else f"did not answer: {error}"
+        visit.note("offer", f"{name}: {text}", provider=name)
         if isinstance(error, _REFUSALS):
             _refused(visit)[name] = str(error)
     if not ranking.eligible or len(_tries(visit)) >= MOST_TRIES:
@@ -163,11 +165,13 @@ def _nothing_to_rent(visit: Visit, ranking: Ranking) -> Next:
         *(f"{ranked.offer.provider} {ranked.offer.offer_id}: {ranked.why_not}" for ranked in ranking.offers),
         *(f"{try_['offer_id']}: {try_['reason']}" for try_ in left),
         *(f"{error.provider}: {error}" for error in unavailable),
+        *(f"{name}: {why}" for name, why in ranking.passed_over.items()),
     ]
-    not_refused = any(try_["provider"] not in _refused(visit) for try_ in left)
+    refusals = [try_ for try_ in left if try_.get("refused") or try_["provider"] in _refused(visit)]
+    possible = any((ranked.offer.provider, ranked.offer.offer_id) not in _tried(visit) for ranked in ranking.offers)
     outcome = Outcome.NO_CAPACITY
-    if not (ranking.offers or asked_in_vain or not_refused):
-        outcome = Outcome.REFUSED if _refused(visit) else Outcome.ERROR if unavailable else outcome
+    if not (possible or asked_in_vain or len(refusals) < len(left)):
+        outcome = Outcome.REFUSED if _refused(visit) or refusals else Outcome.ERROR if unavailable else outcome
     return _give_up(visit, outcome, "; ".join(dict.fromkeys(reasons)) or _nothing_fits(visit))
 
 
@@ -280,6 +284,8 @@ def _not_created(visit: Visit, error: ProviderError) -> Next:
     if isinstance(error, BadHost):
         remember_host(visit, str(error))
         return _leave_offer(visit, str(error))
+    if isinstance(error, QuotaExceeded):  # of one family in one region: the cloud may have others for us
+        return _leave_offer(visit, str(error), refused=True)
     if isinstance(error, _REFUSALS):
         _refused(visit)[visit.current.provider] = str(error)
         return _leave_offer(visit, str(error))
@@ -303,12 +309,12 @@ def _wait_or_leave(visit: Visit, error: ProviderError) -> Next:
     return visit.stay(error.after if isinstance(error, Throttled) else 2.0)
 
 
-def _leave_offer(visit: Visit, reason: str, *, unclear: bool = False) -> Next:
+def _leave_offer(visit: Visit, reason: str, *, unclear: bool = False, refused: bool = False) -> Next:
     """This offer is no use: say why, and quote again for the same attempt."""
     attempt = visit.current
     offer_id = attempt.offer["offer_id"]
     left = {"offer_id": offer_id, "provider": attempt.provider, "machine": attempt.machine, "reason": reason}
-    attempt.tries.append({**left, "unclear": True} if unclear else left)
+    attempt.tries.append({**left, **({"unclear": True} if unclear else {}), **({"refused": True} if refused else {})})
     visit.note("offer", f"left {attempt.provider} {offer_id}: {reason}")
     return Next(Phase.QUOTE)
 

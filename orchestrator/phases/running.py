@@ -26,6 +26,7 @@ from providers.errors import NotFound, ProviderError
 
 UNREACHABLE_LIMIT = timedelta(minutes=10)  # a machine that exists but cannot be spoken to for so long is lost
 SILENCE_LIMIT = timedelta(seconds=30)  # an agent whose beat stands still for so long is asked whether it lives
+_ENDED_BY_OTHERS = (InstanceStatus.STOPPED, InstanceStatus.FAILED, InstanceStatus.TERMINATING)
 PULL_EVERY = timedelta(seconds=60)
 ESTIMATE_EVERY = timedelta(hours=1)
 
@@ -195,7 +196,7 @@ def _fate(visit: Visit) -> AttemptOutcome | None:
         return None
     if status is InstanceStatus.PREEMPTED:
         return AttemptOutcome.PREEMPTED
-    return AttemptOutcome.HOST_LOST if status in (InstanceStatus.STOPPED, InstanceStatus.FAILED) else None
+    return AttemptOutcome.HOST_LOST if status in _ENDED_BY_OTHERS else None
 
 
 def _not_answering(visit: Visit, error: Exception) -> Next:
@@ -221,7 +222,7 @@ def _note_state(visit: Visit, look: Look) -> None:
     if phase and phase != visit.current.notes.get("agent"):
         visit.remember(agent=phase, runs_in=state.get("runs_in"), image_digest=state.get("image_digest"))
         visit.note("agent", phase, **{name: state.get(name) for name in ("runs_in", "detail", "image_digest")})
-        if state.get("runs_in") == "process" and visit.image is not None and not visit.current.notes.get("told"):
+        if _runs_without_its_image(visit, state) and not visit.current.notes.get("told"):
             visit.remember(told=True)
             text = f"{visit.image} could not be used here: the job runs as a process instead"
             visit.note("warning", f"{text}: {_why_no_container(visit, state)}")
@@ -229,6 +230,12 @@ def _note_state(visit: Visit, look: Look) -> None:
         visit.current.started_at = visit.now
         visit.run.started_at = visit.run.started_at or visit.now
         visit.changed = True
+
+
+def _runs_without_its_image(visit: Visit, state: Json) -> bool:
+    """A rented container is made from the image: what runs in it as a process runs in the image."""
+    in_image = visit.provider.traits.is_container or state.get("runs_in") != "process"
+    return visit.image is not None and not in_image
 
 
 def _why_no_container(visit: Visit, state: Json) -> str:

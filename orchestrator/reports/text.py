@@ -1,4 +1,4 @@
-"""What a person reads in a terminal or a pipe: tables of runs, charges, offers, artifacts, events; a run's summary.
+"""What a person reads in a terminal or a pipe: tables of runs, charges, artifacts, events; a run's summary.
 
 Every function returns a string. `terminal` says that it goes to one: then there is colour, and columns that can give
 way fit `width`. Whatever a machine or a user named is made harmless first.
@@ -16,7 +16,6 @@ from orchestrator.reports import words
 from orchestrator.reports.bill import bill, total
 from orchestrator.reports.table import Cell, Column, Table, Tone, painted
 from orchestrator.reports.words import one_line
-from providers.base import Offer
 
 _MOST_METRICS = 10
 _MOST_ATTEMPTS = 5
@@ -156,36 +155,6 @@ def charges_table(charges: Iterable[ChargeRow], *, terminal: bool = False, width
     return Table(columns, rows).text(terminal=terminal, width=width)
 
 
-def offers_table(
-    offers: Sequence[Offer],
-    totals: Mapping[str, Decimal] | None = None,
-    *,
-    terminal: bool = False,
-    width: int | None = None,
-) -> str:
-    """One line per offer in the order given. `totals`: offer id -> dollars for the stated job."""
-    columns = [
-        Column("WHERE"),
-        Column("REGION"),
-        Column("GPU"),
-        Column("GPU MEM", right=True),
-        Column("CPUS", right=True),
-        Column("MEMORY", right=True),
-        Column("PRICE", right=True),
-        Column("PER GPU", right=True),
-        Column("DISK/GB-MO", right=True),
-        Column("EGRESS/GB", right=True),
-        Column("RELIABLE", right=True),
-        Column("OFFER", wraps=True),
-    ]
-    rows = [list(_offer_row(offer)) for offer in offers]
-    if totals is not None:
-        columns.insert(6, Column("TOTAL", right=True))
-        for row, offer in zip(rows, offers, strict=True):
-            row.insert(6, Cell(words.money(totals[offer.offer_id]) if offer.offer_id in totals else "-", "strong"))
-    return Table(columns, rows).text(terminal=terminal, width=width)
-
-
 def artifacts_table(artifacts: Sequence[ArtifactLine], *, terminal: bool = False, width: int | None = None) -> str:
     """One line per file, and their sum."""
     columns = (Column("PATH", wraps=True), Column("SIZE", right=True), Column("SHA256"))
@@ -262,19 +231,3 @@ def _meters(charges: Sequence[ChargeRow]) -> Iterator[Fact]:
         by_meter[charge.meter] = by_meter.get(charge.meter, Decimal(0)) + charge.amount_usd
     if by_meter:
         yield "cost", Cell(", ".join(f"{one_line(meter)} {words.money(usd)}" for meter, usd in by_meter.items()))
-
-
-def _offer_row(offer: Offer) -> Iterator[Cell | str]:
-    simulated = "simulat" in f"{offer.source} {offer.gpu}".lower() and "simulat" not in offer.provider.lower()
-    yield one_line(offer.provider) + (" (simulated)" if simulated else "")
-    yield one_line(offer.region) or "-"
-    yield one_line(f"{offer.gpu_count}x {offer.gpu or 'GPU'}") if offer.gpu_count else "none"
-    yield f"{offer.gpu_memory_gb:g} GB" if offer.gpu_memory_gb else "-"
-    yield f"{offer.vcpus:g}" if offer.vcpus else "-"
-    yield f"{offer.memory_gb:.3g} GB" if offer.memory_gb else "-"
-    yield words.rate(offer.usd_per_hour) + (" spot" if offer.spot else "")
-    yield words.rate(offer.usd_per_gpu_hour) if offer.usd_per_gpu_hour is not None else "-"
-    yield words.rate(offer.disk_usd_per_gb_month, "").rstrip("/")
-    yield words.rate(offer.egress_usd_per_gb, "").rstrip("/")
-    yield f"{offer.reliability:.1%}" if offer.reliability is not None else "-"
-    yield Cell(one_line(offer.offer_id), "dim")

@@ -110,7 +110,21 @@ def test_a_controller_leaves_runs_alone_whose_files_are_in_another_home(living: 
     assert living.until_done().outcome is Outcome.SUCCEEDED
 
 
-@pytest.mark.parametrize("error", [AuthFailed("bad key"), NoFunds("empty"), QuotaExceeded("L-1: 0 vCPUs")])
+def test_a_quota_that_is_used_up_leaves_the_other_offers(living: Living) -> None:
+    living.cloud.faults.creates.append(QuotaExceeded("L-1: 0 vCPUs"))
+    living.submit()
+    assert living.until_done().outcome is Outcome.SUCCEEDED
+    assert [left["reason"] for left in living.attempts()[0].tries] == ["L-1: 0 vCPUs"]
+
+
+def test_when_every_offer_has_a_quota_the_run_is_refused_and_says_which(living: Living) -> None:
+    living.cloud.faults.creates.extend([QuotaExceeded("L-1: 0 vCPUs")] * 100)
+    living.submit()
+    run = living.until_done()
+    assert run.outcome is Outcome.REFUSED and "L-1: 0 vCPUs" in (run.error or "")
+
+
+@pytest.mark.parametrize("error", [AuthFailed("bad key"), NoFunds("empty")])
 def test_a_refusal_stops_and_says_why(living: Living, error: ProviderError) -> None:
     living.cloud.faults.creates.append(error)
     living.submit()

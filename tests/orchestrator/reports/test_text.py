@@ -13,7 +13,6 @@ import pytest
 from orchestrator.records import AttemptOutcome, ChargeKind, Outcome, Phase
 from orchestrator.reports import text
 from orchestrator.reports.bill import bill, total
-from providers.base import Offer
 from tests.orchestrator.reports.samples import START, attempt, charge, event, file, run
 
 NOW = START + timedelta(hours=1)
@@ -23,27 +22,6 @@ HOSTILE = "[red]\x1b]0;owned\x07<b>\nnext"
 @pytest.fixture
 def colours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
-
-
-def offer(**changes: object) -> Offer:
-    known: dict[str, object] = {
-        "provider": "vast",
-        "offer_id": "20931174",
-        "region": "SE",
-        "gpu": "RTX4090",
-        "gpu_count": 2,
-        "gpu_memory_gb": 24.0,
-        "vcpus": 16.0,
-        "memory_gb": 64.0,
-        "disk_gb": 500.0,
-        "spot": True,
-        "usd_per_hour": Decimal("0.50"),
-        "disk_usd_per_gb_month": Decimal("0.10"),
-        "reliability": 0.991,
-        "fetched_at": START,
-        "source": "vast API",
-    }
-    return Offer(**(known | changes))  # type: ignore[arg-type]
 
 
 def test_runs_in_a_pipe_are_whole_lines_of_plain_columns() -> None:
@@ -146,19 +124,6 @@ def test_a_bill_adds_estimates_and_the_settlement_up_per_meter() -> None:
     shown = text.charges_table(charges).splitlines()
     assert "$0.3412/hour   $0.1000  -$0.0100  $0.0900" in shown[1]
     assert shown[-1].split() == ["total", "$0.1864"]
-
-
-def test_offers_say_what_matters_and_what_is_not_known() -> None:
-    offers = [
-        offer(),
-        offer(provider="local", offer_id="here", gpu=None, gpu_count=0, gpu_memory_gb=None, reliability=None),
-    ]
-    shown = text.offers_table(offers, {"20931174": Decimal("1.23")}).splitlines()
-    assert shown[1].split("  ")[0] == "vast"
-    for figure in ("2x RTX4090", "24 GB", "$1.23", "$0.50/h spot", "$0.25/h", "99.1%", "20931174"):
-        assert figure in shown[1]
-    assert shown[2].startswith("local  SE      none")
-    assert "(simulated)" in text.offers_table([offer(source="rehearsal, simulated")])
 
 
 def test_artifacts_and_events_in_a_pipe() -> None:
