@@ -9,6 +9,9 @@ from providers.base import Provider, Settings
 _REGISTER = {
     "local": "providers.local.provider:LocalProvider",
     "ssh": "providers.ssh.provider:SshProvider",
+    "aws": "providers.aws.provider:AwsProvider",
+    "runpod": "providers.runpod.provider:RunpodProvider",
+    "vast": "providers.vast.provider:VastProvider",
 }
 
 

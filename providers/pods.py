@@ -10,8 +10,12 @@ import shlex
 from collections.abc import Mapping
 from datetime import datetime
 
-DIRECTORY = "/root/.gpujob"
-END = f"{DIRECTORY}/end"  # `sh END` asks the cloud to end this machine
+# A rehearsal on a computer without Docker gives its machines a home that is not /root. Not $HOME: an image may set that
+# to another place than the one where a login lands.
+HOME = "${GPUJOB_MACHINE_HOME:-/root}"
+DIRECTORY = f"{HOME}/.gpujob"
+END = f"{DIRECTORY}/end"  # for a shell: `sh "END"` asks the cloud to end this machine
+SELF_DESTRUCT = ("sh", "-c", f'exec sh "{END}"')
 
 # The variables of PID 1, for those that a login session does not see.
 _FROM_PID_1 = """\
@@ -28,7 +32,7 @@ _REQUEST = """\
 ask() { # METHOD URL TOKEN [JSON]: over stdin or a variable, never in argv
     export method="$1" url="$2" token="$3" body="${4:-}"
     if command -v curl >/dev/null 2>&1; then
-        printf 'header = "Authorization: Bearer %s"\\n' "$token" |
+        printf 'header = "Authorization: Bearer %s"\\n' "$(printf %s "$token" | sed 's/[\\"]/\\\\&/g')" |
             curl -sS -f -m 20 -K - -X "$method" -A gpujob -H 'Content-Type: application/json' ${body:+-d "$body"} "$url"
     else
         python3 -c 'import os, urllib.request as r
@@ -42,6 +46,12 @@ r.urlopen(q, timeout=20)'
 }
 """
 
+# Where the image's python3 is not one that a login finds (conda's in /opt), the agent still needs one.
+_PYTHON = """\
+python=$(command -v python3 || echo /opt/conda/bin/python3)
+(PATH=/usr/local/bin:/usr/bin:/bin && command -v python3 >/dev/null 2>&1) || ln -sf "$python" /usr/local/bin/python3
+"""
+
 _SSHD = """\
 mkdir -p /root/.ssh /run/sshd && chmod 700 /root /root/.ssh
 printf '%s\\n' "$GPUJOB_PUBLIC_KEY" >>/root/.ssh/authorized_keys && chmod 600 /root/.ssh/authorized_keys
@@ -53,6 +63,7 @@ if ! command -v sshd >/dev/null 2>&1 && [ ! -x /usr/sbin/sshd ]; then
     elif command -v yum >/dev/null 2>&1; then yum install -qy openssh-server
     fi
 fi
+sed -i 's/^root:![^:]*:/root:*:/' /etc/shadow # without PAM, sshd lets nobody in whose password is locked
 key=/etc/ssh/gpujob_host_key
 rm -f "$key" "$key.pub"
 if [ -n "${GPUJOB_HOST_KEY:-}" ]; then (umask 077 && printf '%s\\n' "$GPUJOB_HOST_KEY" >"$key")
@@ -80,23 +91,26 @@ def arm(end: str, *, deadline: datetime, now: datetime) -> str:
     """
     seconds = max(0, int((deadline - now).total_seconds()))
     return f"""\
-mkdir -p {DIRECTORY} && chmod 700 {DIRECTORY}
-printf '%s' {shlex.quote(end)} >{END}.new && mv -f {END}.new {END}
+mkdir -p "{DIRECTORY}" && chmod 700 "{DIRECTORY}"
+printf '%s' {shlex.quote(end)} >"{END}.new" && mv -f "{END}.new" "{END}"
 (
     trap '' HUP
-    passed() {{ cut -d. -f1 /proc/uptime; }}
+    passed() {{ cut -d. -f1 /proc/uptime 2>/dev/null || date +%s; }}
     since=$(passed)
     while [ "$(date +%s)" -lt {int(deadline.timestamp())} ] && [ $(($(passed) - since)) -lt {seconds} ]; do
         sleep 5
     done
-    while :; do sh {END}; sleep 10; done
-) >{DIRECTORY}/switch.log 2>&1 </dev/null &
+    while :; do sh "{END}"; sleep 10; done
+) >"{DIRECTORY}/switch.log" 2>&1 </dev/null &
+[ -n "${{GPUJOB_MACHINE_HOME:-}}" ] || {{
+{_PYTHON}}}
 """
 
 
 def start_script(end: str, *, deadline: datetime, now: datetime) -> str:
     """The whole start command: the switch, the SSH server, and then nothing. Takes its keys from the environment."""
-    return "\n".join((arm(end, deadline=deadline, now=now), _SSHD, "while :; do sleep 3600 & wait $!; done", ""))
+    server = f'[ -n "${{GPUJOB_MACHINE_HOME:-}}" ] || {{\n{_SSHD}}}'
+    return "\n".join((arm(end, deadline=deadline, now=now), server, "while :; do sleep 3600 & wait $!; done", ""))
 
 
 def environment(public_key: str, host_key: str) -> Mapping[str, str]:

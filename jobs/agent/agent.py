@@ -520,12 +520,14 @@ class Runner:
                 return self._in_container(image)
         self._note(phase="setup", runs_in="process", detail="")
         _write_scripts(self._folder, self._job)
-        if self._job.get("venv", True):
+        if self._job.get("venv", True) or NO_CONTAINER in os.environ:
             environment = _inherited(os.environ)
             venv = _make_venv(self._folder)
             environment.update(VIRTUAL_ENV=venv, PATH=venv + "/bin:" + environment.get("PATH", os.defpath))
         else:
-            environment = _inherited({**os.environ, **_environment_of_image()})
+            given = read_bytes("/proc/1/environ").split(b"\0") if LINUX else []  # a login does not see it
+            pairs = (os.fsdecode(row).partition("=") for row in given if b"=" in row)
+            environment = _inherited({**os.environ, **{name: value for name, _, value in pairs}})
         environment.update(PYTHONUNBUFFERED="1")
         shared = self._folder.path("shared")
         environment.update(self._variables(shared))
@@ -954,6 +956,7 @@ sys.exit("pip: this machine has neither ensurepip nor pip 22.3 or newer: install
 '''
 PIP_LAUNCHER = '#!/bin/sh\nexec "${0%/*}/python" -m pip "$@"\n'
 
+NO_CONTAINER = "GPUJOB_MACHINE_HOME"  # in a rehearsal without Docker a rented machine is only a folder
 OURS = r"GPUJOB_(DATABASE_URL|HOME|HOST_KEY|PUBLIC_KEY)$|AWS_|.*_(API_KEY|TOKEN|SECRET)$"
 
 
@@ -973,14 +976,6 @@ def _inherited(environment: Mapping[str, str]) -> dict[str, str]:
     dropped = ("PYTHONHOME", "PYTHONPATH")
     return {
         name: value for name, value in environment.items() if name not in dropped and not re.match(OURS, name.upper())
-    }
-
-
-def _environment_of_image() -> dict[str, str]:
-    """What the machine's first process was given, when the machine is a container: a login does not see it."""
-    rows = read_bytes("/proc/1/environ").split(b"\0") if LINUX else []
-    return {
-        os.fsdecode(name): os.fsdecode(value) for name, equals, value in (row.partition(b"=") for row in rows) if equals
     }
 
 

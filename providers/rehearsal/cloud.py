@@ -64,7 +64,10 @@ class SimulatedCloud(Protocol):
         ...
 
     def call_of(self, environ: WSGIEnvironment) -> str:
-        """Which of faults.CALLS a request is. May read the body, and puts it back."""
+        """Which of faults.CALLS a request is. May read the body, and puts it back.
+
+        Another word stands for what a machine asks its host (instance metadata): no call of the API, free of faults.
+        """
         ...
 
     def refusal(self, fault: Fault, environ: WSGIEnvironment) -> tuple[int, dict[str, str], bytes]:

@@ -57,6 +57,10 @@ class Fault:
             raise ValueError(f"no fault {self.kind!r}; there are {', '.join([*ON_THE_WIRE, *ON_MACHINES])}")
         if self.on and self.on not in CALLS:
             raise ValueError(f"no call {self.on!r}; there are {', '.join(CALLS)}")
+        for name in ("times", "skip", "seconds", "notice", "status"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+                raise ValueError(f"{name} is a number of at least 0, not {value!r}")
 
     @classmethod
     def from_json(cls, row: Mapping[str, Any]) -> Fault:

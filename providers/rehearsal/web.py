@@ -27,9 +27,11 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
 from providers.rehearsal.cloud import Asked, SimulatedCloud, bill_document
-from providers.rehearsal.faults import Fault
+from providers.rehearsal.faults import CALLS, Fault
 
 TICK_SECONDS = 0.1
+_POLL_SECONDS = 0.05  # how long a close may take to be noticed
+_CHANCES = 5
 LOOPBACK = "127.0.0.1"
 
 _BEFORE = ("outage", "throttled", "error")
@@ -38,21 +40,23 @@ _AFTER = ("lost_reply", "error_after")
 log = logging.getLogger("gpujob.rehearsal")
 
 
-class _Dropped(Exception):
-    """The connection is gone; there is nobody to answer."""
+class _Dropped(ConnectionError):
+    """The connection is gone; there is nobody to answer. The server takes a ConnectionError for just that."""
 
 
 class Served:
     """A cloud that listens, on loopback and on the addresses where its machines look for it. A context manager."""
 
-    def __init__(self, cloud: SimulatedCloud, *, port: int = 0, also_on: Sequence[str] = ()) -> None:
+    def __init__(self, cloud: SimulatedCloud, *, port: int = 0, also_on: Sequence[str] | None = None) -> None:
         self.cloud = cloud
-        self._app = Wire(cloud)
-        first = _listen(LOOPBACK, port, self._app)
-        self._servers = [first, *(_listen(address, first.server_port, self._app) for address in also_on)]
-        cloud.url = f"http://{LOOPBACK}:{first.server_port}"
+        addresses = cloud.machines.addresses if also_on is None else also_on
+        self._servers = _listen_on_one_port([LOOPBACK, *addresses], port, Wire(cloud))
+        cloud.url = f"http://{LOOPBACK}:{self._servers[0].port}"
         self._over = threading.Event()
-        self._threads = [threading.Thread(target=server.serve_forever, daemon=True) for server in self._servers]
+        self._threads = [
+            threading.Thread(target=server.serve_forever, args=(_POLL_SECONDS,), daemon=True)
+            for server in self._servers
+        ]
         self._threads.append(threading.Thread(target=self._tick, daemon=True))
 
     @property
@@ -70,11 +74,13 @@ class Served:
     def close(self) -> None:
         """Stop listening and remove every machine."""
         self._over.set()
-        for server in self._servers:
-            server.shutdown()
+        for server, thread in zip(self._servers, self._threads, strict=False):
+            if thread.is_alive():  # a server that never ran would wait for its end for ever
+                server.shutdown()
             server.server_close()
         for thread in self._threads:
-            thread.join(timeout=5)
+            if thread.is_alive():
+                thread.join(timeout=5)
         self.cloud.machines.close()
 
     def _tick(self) -> None:
@@ -96,15 +102,16 @@ class Wire:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if str(environ["PATH_INFO"]).startswith("/_rehearsal/"):
+            if environ.get("REMOTE_ADDR") != LOOPBACK:  # a machine is no director
+                return Response("only from this computer\n", status=403)(environ, start_response)
             return _directed(self._cloud, Request(environ))(environ, start_response)
-        try:
-            return self._answer(environ, start_response)
-        except _Dropped:
-            return []
+        return self._answer(environ, start_response)
 
     def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         cloud = self._cloud
         call = cloud.call_of(environ)
+        if call not in CALLS:
+            return self._inside(environ, start_response)
         if cloud.latency_seconds:
             time.sleep(cloud.latency_seconds)
         if (slow := cloud.faults.take(call, "slow")) is not None:
@@ -117,9 +124,16 @@ class Wire:
             cloud.tick()
             answer = Response.from_app(cloud, environ, buffered=True)
         fault = cloud.faults.take(call, *_AFTER)
-        self._note(call, environ, fault.kind if fault else "")
+        self._note(call, environ, fault.kind if fault else "slow" if slow else "")
         if fault is not None:
             return self._refuse(fault, environ, start_response)
+        return answer(environ, start_response)
+
+    def _inside(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """What a machine asks its own host is no call of the API: no fault strikes it, and none is used up by it."""
+        with self._cloud.lock:
+            self._cloud.tick()
+            answer = Response.from_app(self._cloud, environ, buffered=True)
         return answer(environ, start_response)
 
     def _outage_now(self) -> Fault | None:
@@ -141,7 +155,7 @@ class Wire:
 
 
 class _Quiet(WSGIRequestHandler):
-    """No line on stderr for every request; HTTP/1.1, so that connections are kept."""
+    """No line on stderr for every request. HTTP/1.1, as the real ones; werkzeug still closes after every answer."""
 
     protocol_version = "HTTP/1.1"
 
@@ -149,8 +163,27 @@ class _Quiet(WSGIRequestHandler):
         """Said in the cloud's own request log."""
 
 
+def _listen_on_one_port(addresses: Sequence[str], port: int, app: Wire) -> list[Any]:
+    """A server for each address. A free port of the first may be somebody's at another: then with the next free one."""
+    for chance in range(_CHANCES):
+        servers: list[Any] = []
+        try:
+            for address in addresses:
+                chosen = servers[0].port if servers else port
+                servers.append(_listen(address, chosen, app))
+            return servers
+        except OSError:
+            for server in servers:
+                server.server_close()
+            if port or chance == _CHANCES - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
 def _listen(address: str, port: int, app: Wire) -> Any:
-    return make_server(address, port, app, threaded=True, request_handler=_Quiet)
+    """Bound here: werkzeug itself would end the whole process when the port is taken."""
+    with socket.create_server((address, port), backlog=128) as listening:
+        return make_server(address, port, app, threaded=True, request_handler=_Quiet, fd=listening.fileno())
 
 
 def _drop(environ: WSGIEnvironment) -> None:

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Builds the images that container tests use, without any image registry:
 #
-#   gpujob-test:base    Debian bookworm with python3 and venv
+#   gpujob-test:base    Debian bookworm with python3, venv and OpenSSH's server
+#   gpujob-test:bare    base without the SSH server, as most people's images are
 #   gpujob-test:torch   base, and PyTorch (CPU), numpy and scikit-learn
+#   gpujob-test:vm      base, and what a cloud's machine image has: Docker, cloud-init, sudo, curl
 #
-#   tests/images/build.sh [base|torch]      torch, and so both, when none is named
+#   tests/images/build.sh [base|bare|torch|vm]...      all when none is named
 #
 # The tag of a built image is the digest of its recipe; an image that is there already is only tagged again.
 # Needs Docker, and either root with mmdebstrap, or a registry that has debian:bookworm-slim.
@@ -12,18 +14,22 @@ set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 name=gpujob-test
-packages=python3,python3-venv,ca-certificates,procps
+packages=python3,python3-venv,ca-certificates,procps,openssh-server
+vm_packages="docker.io iptables iproute2 sudo curl cloud-init"
 python_packages=(torch==2.13.0 numpy==2.4.6 scikit-learn==1.9.1)
 cpu_index=https://download.pytorch.org/whl/cpu
 
 main() {
     recipe=$(digest "$here/build.sh" | cut -c1-12)
     ensure base
-    case ${1:-torch} in
-        base) ;;
-        torch) ensure torch ;;
-        *) echo "build.sh: no such image: $1 (there are base and torch)" >&2 && return 2 ;;
-    esac
+    [ $# -gt 0 ] || set -- bare torch vm
+    for image; do
+        case $image in
+            base) ;;
+            bare | torch | vm) ensure "$image" ;;
+            *) echo "build.sh: no such image: $image (there are base, bare, torch and vm)" >&2 && return 2 ;;
+        esac
+    done
 }
 
 ensure() {
@@ -49,12 +55,27 @@ build_base() {
             --dpkgopt='path-exclude=/usr/share/man/*' \
             --dpkgopt='path-exclude=/usr/share/doc/*' \
             --dpkgopt='path-exclude=/usr/share/locale/*' \
+            --customize-hook='rm -f "$1"/etc/ssh/ssh_host_*' \
             bookworm "$scratch/base.tar"
         docker import --change 'CMD ["bash"]' "$scratch/base.tar" "$1" >/dev/null
         return
     fi
     container=$(docker create debian:bookworm-slim sh -c \
-        "apt-get update -q && apt-get install -qy --no-install-recommends ${packages//,/ }")
+        "apt-get update -q && apt-get install -qy --no-install-recommends ${packages//,/ } &&
+        rm -f /etc/ssh/ssh_host_*")
+    finish "$1"
+}
+
+build_bare() {
+    container=$(docker create "$name:base" sh -c 'dpkg --purge openssh-server >/dev/null')
+    finish "$1"
+}
+
+# Users, files and start of such a machine are the rehearsal's own: providers/rehearsal/machines/inside.
+build_vm() {
+    container=$(docker create --network=host "$name:base" sh -c \
+        "apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $vm_packages &&
+        apt-get clean && rm -rf /var/lib/apt/lists/* /etc/ssh/ssh_host_* /etc/cloud/cloud.cfg.d/*dpkg*")
     finish "$1"
 }
 

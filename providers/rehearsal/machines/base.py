@@ -62,6 +62,7 @@ class Machines(Protocol):
     """A place where machines can be had. No call waits for a machine; all are safe between threads."""
 
     is_real: bool  # False: they exist on paper only
+    addresses: tuple[str, ...]  # where machines look for servers of this computer, other than its loopback
 
     def start(self, request: MachineRequest) -> None:
         """Begin to make it; what becomes of it, `look` says."""

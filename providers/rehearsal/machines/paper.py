@@ -14,6 +14,7 @@ class PaperMachines:
     """Implements Machines."""
 
     is_real = False
+    addresses: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self.requests: dict[str, MachineRequest] = {}

@@ -1,0 +1,1 @@
+"""Vast.ai: hosts of many owners, rented as containers."""

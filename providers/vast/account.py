@@ -1,0 +1,60 @@
+"""Where Vast.ai is and with which key it is asked, from the environment and Vast's own files. Connects nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+BASE = "https://console.vast.ai"
+HOW = "set VAST_API_KEY, or run `vastai set api-key`; keys are at https://cloud.vast.ai/manage-keys/"
+
+
+@dataclass(frozen=True)
+class Account:
+    """`base` has no path. `problem` says why nothing can be rented with it; offers are public."""
+
+    base: str
+    key: str = field(default="", repr=False)
+    problem: str | None = None
+
+    @property
+    def is_simulated(self) -> bool:
+        """Whether the endpoint is this computer's."""
+        host = urlsplit(self.base).hostname or ""
+        try:
+            return host == "localhost" or ip_address(host).is_loopback
+        except ValueError:
+            return False
+
+
+def read(env: Mapping[str, str]) -> Account:
+    """By the SDK's own rule: VAST_API_KEY, then the file of the XDG directory, then ~/.vast_api_key."""
+    base = (env.get("VAST_URL") or BASE).rstrip("/")
+    if urlsplit(base).scheme not in ("http", "https"):
+        return Account(base, problem="VAST_URL is no address: it begins with https://")
+    where, key = "VAST_API_KEY", env.get("VAST_API_KEY", "").strip()
+    if not key:
+        for path in _files(env):
+            try:
+                if path.is_file() and (key := path.read_text(encoding="utf-8").strip()):
+                    where = str(path)
+                    break
+            except (OSError, ValueError) as error:
+                return Account(base, problem=f"{path} cannot be read ({type(error).__name__}); {HOW}")
+    if not key:
+        return Account(base, problem=f"there is no key for Vast.ai: {HOW}")
+    if not key.isascii() or any(sign.isspace() or not sign.isprintable() for sign in key):
+        return Account(base, problem=f"{where} holds something that is no key")
+    return Account(base, key)
+
+
+def _files(env: Mapping[str, str]) -> Iterable[Path]:
+    """Only below the HOME of `env`: a test or a rehearsal must not come upon the person's own key."""
+    home = env.get("HOME")
+    if config := env.get("XDG_CONFIG_HOME") or (f"{home}/.config" if home else ""):
+        yield Path(config) / "vastai" / "vast_api_key"
+    if home:
+        yield Path(home) / ".vast_api_key"

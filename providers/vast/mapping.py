@@ -1,0 +1,242 @@
+"""Vast.ai's instances and bills in this house's words, and a launch in Vast.ai's. Pure.
+
+What we need to know of an instance later is in its own variables, GPUJOB_*: Vast.ai keeps a label and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from providers.base import Charge, Instance, InstanceStatus, LaunchRequest, Meter, Offer, Runs, SshAccess
+from providers.errors import Rejected
+from providers.vast import offers
+from providers.vast.launch import MOST_VARIABLE_BYTES, onstart
+from providers.vast.offers import Ask, money
+from providers.vast.standing import Standing
+
+HOURS_PER_MONTH = Decimal(720)  # storage_total_cost / (storage_cost * GB) in the samples of the API reference
+BILL_SETTLED = timedelta(minutes=10)  # after its end a bill is final; balances are said to follow within seconds
+DIRECTORY = ".gpujob/machine"
+
+# A job without an image gets one with Python and PyTorch that most hosts have pulled before.
+DEFAULT_IMAGE = "pytorch/pytorch:2.9.0-cuda12.8-cudnn9-runtime"
+
+# As the official SDK sends it (vastai 1.9.1): a port of the host for SSH, and the way through Vast.ai's proxy.
+RUNTYPE = "ssh_direc ssh_proxy"
+
+_OWNER, _RUN, _ATTEMPT, _DEADLINE = "GPUJOB_OWNER", "GPUJOB_RUN", "GPUJOB_ATTEMPT", "GPUJOB_DEADLINE"
+_RATE = "GPUJOB_USD_PER_HOUR"
+_OUR_NAME = re.compile(r"gpujob-(?P<run>.+)-(?P<attempt>\d+)-\d+")
+_DESCRIBED = re.compile(r"(?P<quantity>\d+(?:\.\d+)?) \S+ at \$(?P<rate>\d+(?:\.\d+)?)/")
+_METERS = {"gpu": "compute", "disk": "disk", "bwd": "traffic_in", "bwu": "traffic_out"}
+_UNITS = {"compute": "hour", "disk": "GB-month", "traffic_in": "GB", "traffic_out": "GB"}
+_PRICING = "https://docs.vast.ai/guides/instances/pricing"
+_ZERO = Decimal(0)
+
+Json = dict[str, Any]
+Row = Mapping[str, Any]
+
+
+def create_body(offer: Offer, request: LaunchRequest, *, now: datetime) -> Json:
+    """What PUT /asks/ID/ gets.
+
+    `cancel_unavail` is said: the SDK would send false, and then a host without room means a stopped instance that bills
+    storage. `price` makes it interruptible; without it the same ask is rented on demand.
+    """
+    body: Json = {
+        "client_id": "me",
+        "image": request.image or DEFAULT_IMAGE,
+        "disk": disk_gb(request),
+        "label": request.name,
+        "env": _variables(offer, request),
+        "onstart": onstart(request, now),
+        "runtype": RUNTYPE,
+        "cancel_unavail": True,
+    }
+    if Ask.of(offer.offer_id).bid:
+        body["price"] = float(offer.usd_per_hour)
+    if request.registry is not None:
+        login = request.registry
+        if any(re.search(r"[\s'\"\\]", word) or not word for word in (login.server, login.username, login.password)):
+            text = "Vast.ai takes a registry login as one line of words: blanks, quotes and backslashes cannot be in it"
+            raise Rejected(text, provider="vast")
+        body["image_login"] = f"-u {login.username} -p {login.password} {login.server}"
+    return body
+
+
+def secrets(request: LaunchRequest) -> tuple[str, ...]:
+    """What an answer may repeat and a message must not."""
+    login = (request.registry.password,) if request.registry is not None else ()
+    return (*login, *(value for value in request.env.values() if len(value) >= 6))
+
+
+def disk_gb(request: LaunchRequest) -> int:
+    return max(offers.LEAST_DISK_GB, math.ceil(request.disk_gb))
+
+
+def owner_of(row: Row) -> str:
+    """Whose instance it is; "" when it is none of ours."""
+    return _env(row).get(_OWNER, "")
+
+
+def instance(row: Row, standing: Standing, *, now: datetime, progress: str, ending: bool = False) -> Instance:
+    """An instance as it is. `standing` and `progress` are what its states have come to, `ending` that we end it."""
+    env, name = _env(row), str(row.get("label") or "").strip()
+    ways = _ways(row, name) if standing.status is InstanceStatus.RUNNING else ()
+    status, detail = standing.status, standing.detail
+    if status is InstanceStatus.RUNNING and not ways:
+        status, detail = InstanceStatus.BOOTING, "running, without an address for SSH yet"
+    if ending and status is not InstanceStatus.UNKNOWN:
+        status = InstanceStatus.TERMINATING
+    ours = _OUR_NAME.fullmatch(name)
+    return Instance(
+        id=str(row["id"]),
+        name=name,
+        provider="vast",
+        owner=env.get(_OWNER, ""),
+        run_id=env.get(_RUN) or (ours["run"] if ours else ""),
+        attempt=_whole(env.get(_ATTEMPT)) or (int(ours["attempt"]) if ours else 0),
+        status=status,
+        detail=detail,
+        progress=progress,
+        access=ways[0] if ways else None,
+        other_access=ways[1:],
+        region=offers.region(row),
+        host_id=offers.host_id(row),
+        created_at=_moment(row.get("start_date")) or now,
+        deadline=_moment(env.get(_DEADLINE)),
+        usd_per_hour=_rate(row, env),
+        meters=_meters(row, _rate(row, env)),
+    )
+
+
+def charges(rows: Iterable[Row], machine: Instance, *, since: datetime, gone: bool, now: datetime) -> list[Charge]:
+    """The parts of the machine's bill. Amounts are rounded to a tenth of a cent: a short run may show as 0."""
+    found: list[Charge] = []
+    for row in rows:
+        if row.get("source") != f"instance-{machine.id}":
+            continue
+        for item in row.get("items") or ():
+            start, end = _moment(item.get("start")), _moment(item.get("end"))
+            if start is None or end is None or end < since:
+                continue
+            # A bill begins with the whole second, before the machine.
+            start = min(max(start, machine.created_at), end)
+            found.append(_charge(item, machine, start, end, final=gone and now - end >= BILL_SETTLED))
+    return found
+
+
+def _charge(item: Row, machine: Instance, start: datetime, end: datetime, *, final: bool) -> Charge:
+    kind = str(item.get("type"))
+    meter = _METERS.get(kind, kind)
+    usd = money(item.get("amount")) or _ZERO
+    described = _DESCRIBED.match(str(item.get("description") or ""))
+    rate = Decimal(described["rate"]) if described else _ZERO
+    if meter == "compute" and machine.usd_per_hour:
+        rate = machine.usd_per_hour
+    rate = next((own.usd_per_unit for own in machine.meters if own.name == meter), rate)
+    quantity = usd / rate if rate else _ZERO
+    if described and not quantity:
+        quantity = Decimal(described["quantity"])
+    return Charge(
+        meter=meter,
+        quantity=quantity,
+        unit=_UNITS.get(meter, "part"),
+        usd_per_unit=rate,
+        usd=usd,
+        start=start,
+        end=end,
+        source="Vast.ai's charges, each amount rounded to $0.001",
+        final=final,
+    )
+
+
+def _variables(offer: Offer, request: LaunchRequest) -> dict[str, str]:
+    """An object: a string of docker's flags is not applied to instances, and nothing is said about it."""
+    env = {
+        **request.env,
+        _OWNER: request.owner,
+        _RUN: request.run_id,
+        _ATTEMPT: str(request.attempt),
+        _DEADLINE: str(int(request.deadline.timestamp())),
+        _RATE: f"{offer.usd_per_hour:f}",
+    }
+    size = sum(len(name.encode()) + len(value.encode()) for name, value in env.items())
+    if size > MOST_VARIABLE_BYTES:
+        text = f"Vast.ai gives a machine at most {MOST_VARIABLE_BYTES} bytes of variables; these are {size}"
+        raise Rejected(text, provider="vast")
+    return env
+
+
+def _ways(row: Row, name: str) -> tuple[SshAccess, ...]:
+    """Direct: the host's address and the port that it gave to 22. Through the proxy: ssh_host and ssh_port.
+
+    The two are never mixed: the host's port leads nowhere at the proxy. Addresses may have blanks around them, and a
+    Jupyter instance's port at the proxy is one further (vastai 1.9.1, cli/commands/misc.py).
+    """
+    found = []
+    ports = row.get("ports")
+    mapped = ports.get("22/tcp") if isinstance(ports, dict) else None
+    port = next((_whole(one.get("HostPort")) for one in mapped or () if isinstance(one, dict)), 0)
+    if (address := str(row.get("public_ipaddr") or "").strip()) and port:
+        found.append((address, port))
+    proxy, proxy_port = str(row.get("ssh_host") or "").strip(), _whole(row.get("ssh_port"))
+    if proxy and proxy_port:
+        found.append((proxy, proxy_port + ("jupyter" in str(row.get("image_runtype") or ""))))
+    return tuple(
+        SshAccess(host=host, port=port, user="root", directory=DIRECTORY, env={"GPUJOB_MACHINE": name})
+        for host, port in found
+    )
+
+
+def _rate(row: Row, env: Mapping[str, str]) -> Decimal | None:
+    """For the GPUs. `dph_total` has the disk in it; `instance.gpuCostPerHour` is 0 while it does not run."""
+    rate = money(row.get("dph_base"))
+    return rate if rate else money(env.get(_RATE))
+
+
+def _meters(row: Row, rate: Decimal | None) -> tuple[Meter, ...]:
+    """GPUs only while it runs, the disk from the create to the destroy, traffic both ways in any state.
+
+    How much traffic there was nobody knows before the bill: those meters say the price and count nothing.
+    """
+    if rate is None:
+        return ()
+    compute = Meter(name="compute", unit="hour", usd_per_unit=rate, runs=Runs.RUNNING, source=f"dph_base; {_PRICING}")
+    gb, usd = money(row.get("disk_space")), money(row.get("storage_cost"))
+    meters = [compute]
+    if gb and usd is not None:
+        per_hour = gb / HOURS_PER_MONTH
+        disk = Meter(
+            name="disk", unit="GB-month", usd_per_unit=usd, units_per_hour=per_hour, source=f"storage_cost; {_PRICING}"
+        )
+        meters.append(disk)
+    for name, field in (("traffic_in", "inet_down_cost"), ("traffic_out", "inet_up_cost")):
+        if (usd := money(row.get(field))) is not None:
+            source = f"{field}; {_PRICING}"
+            meters.append(Meter(name=name, unit="GB", usd_per_unit=usd, units_per_hour=_ZERO, source=source))
+    return tuple(meters)
+
+
+def _env(row: Row) -> Mapping[str, str]:
+    """Pairs in a list, or an object; absent while it is being provisioned."""
+    env = row.get("extra_env")
+    if isinstance(env, dict):
+        return {str(name): str(value) for name, value in env.items()}
+    pairs = env if isinstance(env, list) else ()
+    return {str(pair[0]): str(pair[1]) for pair in pairs if isinstance(pair, list) and len(pair) == 2}
+
+
+def _whole(value: Any) -> int:
+    return int(value) if str(value).isdecimal() else 0
+
+
+def _moment(value: Any) -> datetime | None:
+    """Seconds since 1970."""
+    seconds = money(value)
+    return None if not seconds else datetime.fromtimestamp(float(seconds), UTC)

@@ -1,0 +1,395 @@
+"""VastProvider: instances of Vast.ai, which are containers made from the job's image on other people's hosts.
+
+Owns which call is made when and what follows from its answer. The wire is client.py, the words are offers.py,
+standing.py and mapping.py. Vast.ai knows no idempotency: a label is all that a lost create can be found by.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any, Protocol
+
+from providers import pods
+from providers.base import (
+    Charge,
+    Check,
+    Instance,
+    InstanceStatus,
+    LaunchRequest,
+    Offer,
+    OfferQuery,
+    Offers,
+    Settings,
+    Traits,
+)
+from providers.errors import (
+    Ambiguous,
+    AuthFailed,
+    NotFound,
+    OfferGone,
+    ProviderError,
+    Rejected,
+    Throttled,
+    Unreachable,
+)
+from providers.vast import account, mapping, offers
+from providers.vast.account import Account
+from providers.vast.offers import Ask
+from providers.vast.snapshot import Instances, Source
+from providers.vast.standing import Standing, message, standing, without_credit
+
+OFFERS_KEPT = timedelta(seconds=15)  # ten searches a minute are allowed, and several runs may quote at once
+OFFERS_TOLERABLE = timedelta(seconds=60)
+ENOUGH_OFFERS = 50  # the cheapest ones come first
+MOST_PAGES = 4
+LOST_AFTER = timedelta(seconds=10)
+CREDIT_KEPT = timedelta(seconds=30)
+DESCRIBE_PATIENCE = 5.0  # what was just made is described in the same call
+LITTLE_CREDIT = Decimal(1)
+DAY = timedelta(days=1)
+
+log = logging.getLogger("gpujob.vast")
+
+Json = dict[str, Any]
+Rows = list[Json]
+
+
+class Client(Source, Protocol):
+    """What this provider needs of client.Client."""
+
+    def search(self, filters: Json, *, bid: bool, storage_gb: float, limit: int) -> Rows: ...
+    def create(self, ask_id: int, body: Json, secrets: tuple[str, ...] = ()) -> str: ...
+    def destroy(self, instance_id: str, *, patience: float | None = None) -> None: ...
+    def attach_key(self, instance_id: str, public_key: str) -> None: ...
+    def charges(self, since: datetime, until: datetime) -> Iterable[Json]: ...
+    def user(self) -> Json: ...
+    def close(self) -> None: ...
+
+
+Connect = Callable[[Account], Client]
+
+
+@dataclass
+class _Watched:
+    """What one look at an instance cannot tell."""
+
+    words: dict[str, None] = field(default_factory=dict)  # of its boot; one that comes again is no progress
+    lost_since: datetime | None = None
+
+
+class VastProvider:
+    """Implements Provider. Safe between threads. `sleep` and `patience` are how short waits for a turn are spent."""
+
+    name = "vast"
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        connect: Connect | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        patience: float | None = None,
+    ) -> None:
+        self._settings = settings
+        self._connect = connect or self._over_http
+        self._sleep, self._patience = sleep, patience
+        self._lock = threading.Lock()
+        self._account: Account | None = None
+        self._client: Client | None = None
+        self._instances = Instances(settings.now)
+        self._kept: dict[OfferQuery, tuple[Offers, datetime]] = {}
+        self._rented: set[int] = set()  # asks: each can be rented once
+        self._made: dict[str, str] = {}  # name -> id: a list may lag behind a create
+        self._watched: dict[str, _Watched] = {}
+        self._credit: tuple[Decimal | None, datetime] | None = None
+        self.traits = Traits(
+            is_container=True,
+            has_spot=True,
+            watch_seconds=2.0,
+            create_interval=4.5,
+            boot_seconds=600.0,
+            usual_boot=60.0,
+            terminate_seconds=4.0,
+            simulated=account.read(settings.env).is_simulated,
+            self_destruct=pods.SELF_DESTRUCT,
+        )
+
+    def unusable(self) -> str | None:
+        return account.read(self._settings.env).problem
+
+    def check(self) -> Check:
+        """The key and its permissions by a list of the instances, and the credit."""
+        if (problem := self.unusable()) is not None:
+            return Check(problems=(problem,))
+        client = self._open()
+        try:
+            count = len(client.instances())
+        except ProviderError as error:
+            return Check(problems=(str(error),))
+        listed = f"{count} instance{'' if count == 1 else 's'} in the account"
+        try:
+            credit = offers.money(client.user().get("credit"))
+        except AuthFailed:
+            return Check(notes=(listed, "the credit is not known: the key may not see it (permission user_read)"))
+        except ProviderError as error:
+            return Check(problems=(str(error),), notes=(listed,))
+        return _funds(credit, listed)
+
+    def offers(self, query: OfferQuery) -> Offers:
+        """Verified hosts with a port for SSH, cheapest first; prices are public."""
+        found = [offer for bid in offers.at_bid(query) for offer in self._market(offers.on_market(query, bid=bid))]
+        return Offers(offer for offer in found if Ask.of(offer.offer_id).id not in self._rented)
+
+    def create(self, offer: Offer, request: LaunchRequest) -> Instance:
+        client = self._open()
+        if (made := self.find(request.name, offer)) is not None:
+            return made
+        if request.name in self._made:
+            raise Rejected(f"{request.name} was made and has been ended", provider=self.name)
+        ask = Ask.of(offer.offer_id)
+        body = mapping.create_body(offer, request, now=self._settings.now())
+        try:
+            instance_id = client.create(ask.id, body, mapping.secrets(request))
+        except (OfferGone, Ambiguous):
+            self._rented.add(ask.id)
+            self._instances.expire()
+            raise
+        self._rented.add(ask.id)
+        self._made[request.name] = instance_id
+        self._attach(client, instance_id, request.public_key)
+        return self._affordable(client, self._describe(client, instance_id, request), request)
+
+    def get(self, instance_id: str) -> Instance:
+        if not instance_id.isdecimal():
+            raise NotFound(f"Vast.ai has no instance {instance_id!r}: an id is a number", provider=self.name)
+        return self._instance(self._instances.get(self._open(), instance_id))
+
+    def find(self, name: str, offer: Offer) -> Instance | None:  # noqa: ARG002
+        """By label, in a list that is asked for now: an older one may be from before the create."""
+        for row in self._open().instances({"label": {"eq": name}}):
+            if row.get("label") == name:
+                self._instances.put(row)
+                return self._instance(row)
+        if (made := self._made.get(name)) is None:
+            return None
+        try:
+            return self.get(made)
+        except NotFound:
+            return None
+
+    def list(self, owner: str) -> Sequence[Instance]:
+        rows = self._instances.all(self._open())
+        return [self._instance(row) for row in rows if mapping.owner_of(row) == owner]
+
+    def terminate(self, instance_id: str) -> None:
+        """Destroy: what is only stopped is billed for its disk, until the account is empty."""
+        if not instance_id.isdecimal():
+            return
+        try:
+            self._open().destroy(instance_id)
+        except NotFound:
+            pass
+        finally:
+            self._instances.expire(instance_id)
+
+    def charges(self, instance: Instance, since: datetime) -> Sequence[Charge]:
+        """A bill goes by whole days. It is the only thing that knows an instance that is gone."""
+        now = self._settings.now()
+        start = min(since, instance.created_at).replace(hour=0, minute=0, second=0, microsecond=0)
+        rows = self._open().charges(start, now + DAY)
+        mine = [row for row in rows if row.get("source") == f"instance-{instance.id}"]
+        if not mine:
+            return ()
+        return mapping.charges(mine, instance, since=since, gone=self._is_gone(instance.id), now=now)
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _open(self) -> Client:
+        """The client for the key as it is now."""
+        wanted = account.read(self._settings.env)
+        with self._lock:
+            if self._client is None or self._account != wanted:
+                if self._client is not None:
+                    self._client.close()
+                self._account, self._client = wanted, self._connect(wanted)
+            return self._client
+
+    def _over_http(self, wanted: Account) -> Client:
+        from providers.vast.client import PATIENCE
+        from providers.vast.client import Client as HttpClient
+
+        patience = PATIENCE if self._patience is None else self._patience
+        return HttpClient(wanted, self._settings.now, sleep=self._sleep, patience=patience)
+
+    # -- offers -------------------------------------------------------------------------------------------------------
+
+    def _market(self, query: OfferQuery) -> Offers:
+        """What was found not long ago, or now. An older answer is served when the searches of this minute are used."""
+        now = self._settings.now()
+        kept, at = self._kept.get(query, (Offers(), None))
+        age = None if at is None else now - at
+        if age is not None and timedelta() <= age < OFFERS_KEPT:
+            return kept
+        try:
+            found = Offers(self._search(query))
+        except Throttled:
+            if age is not None and timedelta() <= age < OFFERS_TOLERABLE:
+                return kept
+            raise
+        with self._lock:
+            recent = {one: seen for one, seen in self._kept.items() if now - seen[1] < OFFERS_TOLERABLE}
+            self._kept = {**recent, query: (found, now)}
+        return found
+
+    def _search(self, query: OfferQuery) -> Iterator[Offer]:
+        """Page by page: a search gives 64 rows at most, and the next page begins at the last one's price."""
+        bid, seen, fitting, least = query.spot is True, set[str](), 0, None
+        for _ in range(MOST_PAGES):
+            rows = self._page(query, least, bid=bid, is_first=least is None)
+            at = self._settings.now()
+            found = [(row, offers.offer(row, bid=bid, at=at)) for row in rows]
+            new = [(row, offer) for row, offer in found if offer is not None and offer.offer_id not in seen]
+            for row, offer in new:
+                seen.add(offer.offer_id)
+                if offers.is_wanted(row, query, at) and offer.unfit(query) is None:
+                    fitting += 1
+                    yield offer
+            least = rows[-1].get("dph_total") if rows else None
+            if len(rows) < offers.MOST_ROWS or not new or fitting >= ENOUGH_OFFERS or least is None:
+                return
+            if query.max_usd_per_hour is not None and all(one.usd_per_hour > query.max_usd_per_hour for _, one in new):
+                return
+
+    def _page(self, query: OfferQuery, least: Any, *, bid: bool, is_first: bool) -> Rows:
+        try:
+            return self._open().search(
+                offers.filters(query, least_total=least),
+                bid=bid,
+                storage_gb=offers.disk_gb(query),
+                limit=offers.MOST_ROWS,
+            )
+        except Throttled:
+            if is_first:
+                raise
+            return []
+
+    # -- instances ----------------------------------------------------------------------------------------------------
+
+    def _attach(self, client: Client, instance_id: str, public_key: str) -> None:
+        """The machine starts with the key already; this is for when Vast.ai writes its file of keys anew."""
+        if not public_key:
+            return
+        try:
+            client.attach_key(instance_id, public_key)
+        except ProviderError as error:
+            log.info("vast: the key was not attached to %s: %s", instance_id, error)
+
+    def _describe(self, client: Client, instance_id: str, request: LaunchRequest) -> Instance:
+        """What was just made. It may not say yet whose it is; that it exists is certain."""
+        try:
+            row = client.instance(instance_id, patience=DESCRIBE_PATIENCE)
+            made = self._instance(row)
+        except (ProviderError, KeyError, TypeError, ValueError, ArithmeticError) as error:
+            self._instances.expire()
+            text = f"Vast.ai made {instance_id} and does not describe it: {error}"
+            raise Ambiguous(text, created_id=instance_id, provider=self.name) from error
+        self._instances.put(row)
+        return replace(
+            made,
+            name=request.name,
+            owner=request.owner,
+            run_id=request.run_id,
+            attempt=request.attempt,
+            deadline=made.deadline or request.deadline,
+        )
+
+    def _affordable(self, client: Client, made: Instance, request: LaunchRequest) -> Instance:
+        """What it costs is known only now. OfferGone says that nothing is left: so it is looked whether that is so."""
+        rate, most = made.usd_per_hour, request.max_usd_per_hour
+        if rate is None or most is None or rate <= most:
+            return made
+        text = f"Vast.ai made {made.id} at ${rate} per hour, above ${most}"
+        try:
+            self._instances.expire(made.id)
+            client.destroy(made.id, patience=DESCRIBE_PATIENCE)
+            client.instance(made.id, patience=DESCRIBE_PATIENCE)
+        except NotFound:
+            raise OfferGone(f"{text}; it was ended", provider=self.name) from None
+        except ProviderError as error:
+            text = f"{text}; whether it was ended is not known: {error}"
+        raise Ambiguous(text, created_id=made.id, provider=self.name)
+
+    def _instance(self, row: Json) -> Instance:
+        now, instance_id = self._settings.now(), str(row["id"])
+        watched = self._watched.setdefault(instance_id, _Watched())
+        found = standing(row, now)
+        found = _debounced(found, watched, now)
+        if found.by_cloud:
+            found = without_credit(found, self._credit_left())
+        progress = _progress(row, found, watched)
+        ending = self._instances.is_ending(instance_id)
+        return mapping.instance(row, found, now=now, progress=progress, ending=ending)
+
+    def _credit_left(self) -> Decimal | None:
+        """None when nobody says."""
+        now = self._settings.now()
+        if self._credit is None or not timedelta() <= now - self._credit[1] < CREDIT_KEPT:
+            try:
+                credit = offers.money(self._open().user().get("credit"))
+            except ProviderError as error:
+                log.info("vast: the credit is not known: %s", error)
+                credit = None
+            self._credit = (credit, now)
+        return self._credit[0]
+
+    def _is_gone(self, instance_id: str) -> bool:
+        try:
+            self.get(instance_id)
+        except NotFound:
+            return True
+        except (Throttled, Unreachable):
+            return False
+        return False
+
+
+def _debounced(found: Standing, watched: _Watched, now: datetime) -> Standing:
+    """An `exited` that is read once is often wrong: it counts when it is still there a while later."""
+    if not found.is_lost:
+        watched.lost_since = None
+        return found
+    watched.lost_since = watched.lost_since or now
+    if now - watched.lost_since >= LOST_AFTER:
+        return found
+    return replace(found, status=InstanceStatus.UNKNOWN, detail=f"{found.detail} (seen for the first time)")
+
+
+def _progress(row: Json, found: Standing, watched: _Watched) -> str:
+    """Words that were not there before. A host that says the same two things in turn gets nowhere."""
+    said = str(row.get("actual_status") or "provisioning")
+    words = ": ".join(filter(None, (said, message(row))))
+    if not found.is_lost:
+        watched.words.setdefault(words)
+    return next(reversed(watched.words), words)
+
+
+def _funds(credit: Decimal | None, listed: str) -> Check:
+    if credit is None:
+        return Check(notes=(listed, "the credit is not known"))
+    said = f"${credit:.2f} of credit"
+    if credit <= 0:
+        text = f"the Vast.ai account has {said}: nothing can be rented; add some at https://cloud.vast.ai/billing/"
+        return Check(problems=(text,), notes=(listed,))
+    if credit < LITTLE_CREDIT:
+        said += ": at 0 Vast.ai stops every machine, and later deletes them"
+    return Check(notes=(listed, said))

@@ -1,0 +1,194 @@
+"""What an answer of Vast.ai that is no yes means for the caller: `translate()`, the one table of errors.
+
+Pure: statuses, headers and texts. Shapes as documented and as seen by others in 2026:
+https://docs.vast.ai/api-reference/rate-limits-and-errors and the API reference of each call.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import requests
+from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
+
+from providers.errors import (
+    Ambiguous,
+    AuthFailed,
+    NoCapacity,
+    NoFunds,
+    NotFound,
+    OfferGone,
+    ProviderError,
+    QuotaExceeded,
+    Rejected,
+    Throttled,
+    Unreachable,
+)
+from providers.vast.pace import CREATE, usual_wait
+
+BURST_SECONDS = 10.0  # many requests at once with one key are answered with a 403 in HTML (seen by others, 2026)
+
+_NAME = "vast"
+_LONGEST_TEXT = 500
+_LONGEST_WAIT = 24 * 3600.0
+_THRESHOLD = re.compile(r"threshold=(\d+(?:\.\d+)?)")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back over HTTP."""
+
+    status: int
+    text: str
+    headers: Mapping[str, str]
+
+    def body(self) -> Any:
+        """The JSON of it. Raises ValueError."""
+        return json.loads(self.text)
+
+
+def translate(
+    problem: Answer | requests.RequestException, *, call: str, now: datetime, secrets: Iterable[str] = ()
+) -> ProviderError:
+    """What to do about an answer that is no yes, or about none. `call` is one of pace.py's.
+
+    After a create that has no clean answer there may be a machine that bills, with or without its id in the answer.
+    """
+    lost: type[ProviderError] = Ambiguous if call == CREATE else Unreachable
+    if isinstance(problem, requests.RequestException):
+        if _never_sent(problem):
+            return Unreachable(f"Vast.ai is not reached: {_kind(problem)}", provider=_NAME)
+        return lost(f"Vast.ai did not answer: {_kind(problem)}", provider=_NAME)
+    said = _Said.in_answer(problem, secrets)
+    if call == CREATE and said.created_id is not None:
+        # A bid that is too low leaves an instance behind, stopped, and its disk is billed.
+        text = f"Vast.ai refused and made instance {said.created_id} all the same: {said.text}"
+        return Ambiguous(text, created_id=said.created_id, provider=_NAME)
+    if problem.status == 429:
+        return _too_early(problem, said, call, now)
+    if problem.status == 403 and not said.is_json:
+        return Throttled(f"Vast.ai lets nothing through for now: {said}", after=BURST_SECONDS, provider=_NAME)
+    known = _known(problem, said, call)
+    if known is not None:
+        kind, why = known
+        return kind(f"{why}: {said}", provider=_NAME)
+    if not said.is_json or not (problem.status == 200 or 400 <= problem.status < 500) or problem.status == 408:
+        return lost(f"Vast.ai answered {problem.status}: {said}", provider=_NAME)
+    kind, why = _BY_STATUS.get(problem.status, (Rejected, "Vast.ai refuses the request"))
+    return kind(f"{why}: {said}", provider=_NAME)
+
+
+_Meaning = tuple[type[ProviderError], str]
+_KEY = "Vast.ai does not accept the key (VAST_API_KEY)"
+_BY_CODE: dict[str, _Meaning] = {
+    "auth_error": (AuthFailed, _KEY),
+    "insufficient_credit": (NoFunds, "the Vast.ai account cannot pay; add credit at https://cloud.vast.ai/billing/"),
+    "spend_rate_limit": (
+        QuotaExceeded,
+        "Vast.ai limits what a new account may spend; the limit goes away with time, or support raises it",
+    ),
+    "no_such_ask": (OfferGone, "the offer is gone"),
+    "no_such_instance": (NotFound, "Vast.ai does not know it"),
+    "not_found": (NotFound, "Vast.ai does not know it"),
+    "resources_unavailable": (NoCapacity, "the host has no room"),
+    # It may have been the only list that an older client knew; that it is gone says nothing about instances.
+    "deprecated_endpoint": (Rejected, "this part of Vast.ai's API is retired; a newer gpujob is needed"),
+}
+_BY_STATUS: dict[int, _Meaning] = {
+    401: (AuthFailed, _KEY),
+    403: (AuthFailed, "the Vast.ai key is good and lacks a permission that this needs"),
+}
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What a body says."""
+
+    text: str
+    code: str = ""
+    created_id: str | None = None
+    retry_after: Any = None
+    is_json: bool = False
+
+    def __str__(self) -> str:
+        return self.text or "it does not say why"
+
+    @classmethod
+    def in_answer(cls, answer: Answer, secrets: Iterable[str]) -> _Said:
+        try:
+            body = answer.body()
+        except ValueError:
+            return cls(_fit(re.sub(r"<[^>]*>", " ", answer.text), secrets))
+        if not isinstance(body, dict):
+            return cls("", is_json=False)
+        words = next((body[name] for name in ("msg", "message", "detail", "error") if body.get(name)), "")
+        made = body.get("new_contract")
+        return cls(
+            text=_fit(words if isinstance(words, str) else json.dumps(words), secrets),
+            code=str(body.get("error") or ""),
+            created_id=str(made) if made else None,
+            retry_after=body.get("retry_after"),
+            is_json=True,
+        )
+
+
+def _known(answer: Answer, said: _Said, call: str) -> _Meaning | None:
+    """By the code, whatever the status: `no_such_ask` comes with 400, 404, 410 and below another code."""
+    if not said.is_json:
+        return None
+    words = said.text.lower()
+    if call == CREATE:
+        gone = "not available" in words or "no longer available" in words
+        if "no_such_ask" in words or (gone and answer.status < 500):
+            return _BY_CODE["no_such_ask"]
+        if said.code == "invalid_price":  # our bid was the least when it was offered
+            return OfferGone, "the least bid has risen"
+        if said.code == "not_found":
+            return None
+    return _BY_CODE.get(said.code)
+
+
+def _too_early(answer: Answer, said: _Said, call: str, now: datetime) -> Throttled:
+    if said.code == "search_quota_exceeded":
+        midnight = (now + timedelta(days=1)).replace(hour=0, minute=0, second=0, microsecond=0)
+        text = f"the searches that Vast.ai allows a day are used up, until 00:00 UTC: {said}"
+        return Throttled(text, after=(midnight - now).total_seconds(), provider=_NAME)
+    after = _seconds(answer.headers.get("Retry-After")) or _seconds(said.retry_after)
+    if after is None:
+        found = _THRESHOLD.search(answer.text)
+        after = max(float(found[1]) if found else 0.0, usual_wait(call))
+    return Throttled(f"Vast.ai: {said}", after=after, provider=_NAME)
+
+
+def _seconds(said: Any) -> float | None:
+    try:
+        return max(0.5, min(float(said), _LONGEST_WAIT))
+    except (TypeError, ValueError):
+        return None
+
+
+def _fit(text: str, secrets: Iterable[str]) -> str:
+    for secret in filter(None, secrets):
+        text = text.replace(secret, "***")
+    return " ".join(text.split())[:_LONGEST_TEXT]
+
+
+def _never_sent(error: requests.RequestException) -> bool:
+    """Whether the connection was never made."""
+    if isinstance(error, requests.ConnectTimeout):
+        return True
+    if isinstance(error, ValueError):  # an address that is none
+        return not isinstance(error, requests.JSONDecodeError)
+    cause = error.args[0] if error.args else None
+    reason = cause.reason if isinstance(cause, MaxRetryError) else None
+    return isinstance(reason, (NewConnectionError, ConnectTimeoutError))
+
+
+def _kind(error: Exception) -> str:
+    """Without the text: it repeats addresses and headers."""
+    return "it took too long" if isinstance(error, requests.Timeout) else type(error).__name__
