@@ -75,7 +75,7 @@ class Gpujob:
 
     def log(self, run: str) -> bytes:
         attempts = sorted((self.home / "runs" / run / "attempts").iterdir(), key=lambda path: int(path.name))
-        return b"".join((attempt / "log").read_bytes() for attempt in attempts)
+        return b"".join((attempt / "log").read_bytes() for attempt in attempts if (attempt / "log").exists())
 
     def wait(self, run: str, *, timeout: float = 120) -> dict[str, Any]:
         """Until the run is over; what `show` says then."""

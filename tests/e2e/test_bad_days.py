@@ -168,7 +168,7 @@ def test_the_agent_is_killed(gpujob: Gpujob) -> None:
 
 def test_secrets_reach_the_job_and_nothing_else(gpujob: Gpujob) -> None:
     value = "s3cr3t-v4lue-0815"
-    spec = gpujob.job(secrets=["HF_TOKEN"], run="printf %s \"$HF_TOKEN\" | sha256sum; echo it is $HF_TOKEN")
+    spec = gpujob.job(secrets=["HF_TOKEN"], run='printf %s "$HF_TOKEN" | sha256sum; echo it is $HF_TOKEN')
     refused = gpujob("submit", str(spec))
     assert refused.returncode == 2 and "HF_TOKEN" in refused.stderr and "secrets.env" in refused.stderr
     gpujob.env["HF_TOKEN"] = value

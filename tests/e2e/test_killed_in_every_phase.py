@@ -42,4 +42,3 @@ def test_the_next_controller_goes_on(gpujob: Gpujob, phase: str, moment: str) ->
     charges = gpujob.json("cost", run)
     intervals = [(row["meter"], row["start"], row["source"]) for row in charges]
     assert len(intervals) == len(set(intervals)), "nothing is booked twice"
-
