@@ -44,13 +44,13 @@ def build(context: Path, dockerfile: str, repository: str, *, env: Mapping[str, 
     docker = _docker(env)
     with tempfile.TemporaryDirectory(prefix="gpujob-") as temporary:
         written = Path(temporary) / "id"
-        argv = [docker, "build", "--iidfile", str(written), "--file", str(context / dockerfile), str(context)]
+        argv = [docker, "build", "--force-rm", "--iidfile", str(written), "--file", str(context / dockerfile)]
         try:
-            _run(argv, env, say)
+            _run([*argv, str(context)], env, say)
         except ImageError as error:
             if "buildx" not in str(error):
                 raise
-            _run(argv, {**env, "DOCKER_BUILDKIT": "0"}, say)  # a client without its builder: the daemon still has one
+            _run([*argv, str(context)], {**env, "DOCKER_BUILDKIT": "0"}, say)  # a client without its builder: the daemon still has one
         digest = written.read_text().strip().removeprefix("sha256:")
     name = f"{repository}:sha-{digest[:_TAG_DIGITS]}"
     _run([docker, "tag", digest, name], env, say)

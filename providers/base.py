@@ -68,7 +68,6 @@ class Traits:
                       run as a process in a virtual environment (design note 0003).
     has_spot          spot or interruptible machines exist.
     watch_seconds     how often a running job is looked at when nothing happens.
-    create_interval   least seconds between two creates (0: no limit known).
     boot_seconds      how long a boot may take without any progress.
     usual_boot        how many seconds a boot usually takes: what is paid before the job starts.
     terminate_seconds how long to wait between two calls of `terminate`: the second goes on with what the first began.
@@ -83,7 +82,6 @@ class Traits:
     owned: bool = False
     has_spot: bool = False
     watch_seconds: float = 2.0
-    create_interval: float = 0.0
     boot_seconds: float = 600.0
     usual_boot: float = 0.0
     terminate_seconds: float = 20.0

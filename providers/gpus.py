@@ -39,6 +39,11 @@ def canonical(text: str) -> str | None:
     return _table().spellings.get(_folded(text))
 
 
+def is_same(one: str, other: str) -> bool:
+    """Whether two spellings name one GPU, known or not: clouds and nvidia-smi write the maker's words differently."""
+    return (canonical(one) or _folded(one)) == (canonical(other) or _folded(other))
+
+
 def ambiguous(text: str) -> tuple[str, ...]:
     """The canonical names that a spelling may mean when it leaves out what tells them apart, such as `H100`."""
     return _table().ambiguous.get(_folded(text), ())

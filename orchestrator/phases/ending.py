@@ -222,6 +222,7 @@ def _as_instance(visit: Visit) -> Instance:
         host_id=attempt.host_id,
         created_at=attempt.billing_from or attempt.created_at,
         usd_per_hour=attempt.usd_per_hour,
+        meters=ledger.meters_from_json(attempt.meters),
     )
 
 

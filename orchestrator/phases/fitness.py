@@ -5,7 +5,7 @@ from __future__ import annotations
 from jobs.spec import Spec
 from orchestrator.records import Json
 from providers.base import GB, Offer, Traits
-from providers.gpus import canonical
+from providers.gpus import is_same
 
 _DISK_SLACK = 0.9  # a file system is smaller than its disk
 _MEMORY_SLACK = 0.9  # the kernel keeps some, and clouds count GB and GiB alike
@@ -15,7 +15,7 @@ def shortcoming(spec: Spec, offer: Offer, facts: Json, traits: Traits, *, image:
     """What is wrong with the machine, in words; None when nothing is."""
     return (
         _python(facts)
-        or _gpus(offer, facts, simulated=traits.simulated)
+        or (_gpus(offer, facts, simulated=traits.simulated) if spec.resources.gpu else None)
         or _too_small("memory", facts.get("memory_bytes"), spec.resources.memory, _MEMORY_SLACK)
         or _too_small("free disk", facts.get("disk_free_bytes"), spec.resources.disk, _DISK_SLACK)
         or _docker(image, facts, traits)
@@ -34,7 +34,7 @@ def _gpus(offer: Offer, facts: Json, *, simulated: bool) -> str | None:
     found = [str(gpu.get("name", "")) for gpu in facts.get("gpus") or []]
     if simulated:  # only there is a GPU that says so taken for what it stands for
         found = [name.removeprefix("SIMULATED ") for name in found]
-    right = [name for name in found if (canonical(name) or name) == offer.gpu]
+    right = [name for name in found if offer.gpu is not None and is_same(name, offer.gpu)]
     if len(right) >= offer.gpu_count:
         return None
     if len(found) < offer.gpu_count:

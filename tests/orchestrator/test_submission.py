@@ -160,5 +160,5 @@ def test_gpujobs_own_home_is_never_shipped(tmp_path: Path) -> None:
 
 def test_an_image_is_built_from_a_dockerfile_that_is_there(scene: Scene, spec: Path) -> None:
     spec.write_text("run: python train.py\nbuild: {context: .}\n")
-    with pytest.raises(SubmissionError, match="there is no .*Dockerfile"):
+    with pytest.raises(SubmissionError, match=r"there is no .*Dockerfile"):
         prepare(scene, spec)

@@ -1,0 +1,60 @@
+"""gpujob rehearse, as a person calls it: on a computer with Docker and on one without."""
+
+from __future__ import annotations
+
+import json
+import os
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.driver import Gpujob, processes
+
+pytestmark = pytest.mark.process
+
+
+def rehearse(gpujob: Gpujob, spec: Path, *args: str) -> tuple[dict[str, object], dict[str, object]]:
+    """The run, and the one cloud that it was on."""
+    done = gpujob("rehearse", str(spec), "--json", *args, timeout=200)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    [cloud] = told["clouds"]
+    assert told["run"]["outcome"] == "succeeded"
+    assert cloud["simulated"] is True and cloud["left"] == []
+    assert abs(Decimal(cloud["billed_usd"]) - Decimal(cloud["ledger_usd"])) < Decimal("0.0005")
+    return told["run"], cloud
+
+
+@pytest.mark.parametrize("cloud", ["aws", "runpod", "vast"])
+def test_a_rehearsal_without_docker_leaves_nothing(gpujob: Gpujob, cloud: str) -> None:
+    spec = gpujob.job(run="nvidia-smi -L; echo done", image="some/image:1", resources={"gpu": "L4", "disk": "10GB"})
+    args = ["--faults", str(spec.parent / "faults.json")] if cloud == "runpod" else []
+    (spec.parent / "faults.json").write_text('[{"kind": "lost_reply", "on": "create"}]')
+    run, _ = rehearse(gpujob, spec, "--machines", "process", "--provider", cloud, *args)
+    assert run["attempts"][-1]["provider"] == cloud  # type: ignore[index]
+    homes = list((gpujob.home / "rehearsals").iterdir())
+    assert len(homes) == 1
+    log = b"".join(path.read_bytes() for path in homes[0].glob("runs/*/attempts/*/log"))
+    assert log.startswith(b"GPU 0: SIMULATED") and log.endswith(b"done\n")
+    assert [pid for pid, _, env in processes() if str(gpujob.home) in env and pid != os.getpid()] == []
+
+
+def test_a_rehearsal_never_sees_the_way_to_a_real_cloud(gpujob: Gpujob) -> None:
+    """Keys and endpoints of the shell that starts it are not in what it starts, nor anywhere in its home."""
+    gpujob.env.update(VAST_API_KEY="a-real-key", AWS_PROFILE="work", RUNPOD_API_KEY="another-real-key")
+    spec = gpujob.job(run="env", image="some/image:1", resources={"gpu": "RTX4090", "disk": "10GB"})
+    rehearse(gpujob, spec, "--machines", "process", "--provider", "vast")
+    written = [path for path in gpujob.home.rglob("*") if path.is_file()]
+    assert written and not any(b"real-key" in path.read_bytes() for path in written)
+
+
+@pytest.mark.parametrize(
+    ("faults", "words"), [("{", "not"), ('[{"kind": "no_such"}]', "no fault 'no_such'")], ids=["no JSON", "unknown"]
+)
+def test_faults_that_do_not_exist_are_named(gpujob: Gpujob, faults: str, words: str) -> None:
+    spec = gpujob.job(image="some/image:1")
+    (spec.parent / "faults.json").write_text(faults)
+    done = gpujob("rehearse", str(spec), "--machines", "process", "--faults", str(spec.parent / "faults.json"))
+    assert done.returncode == 2
+    assert words in done.stderr or "Expecting" in done.stderr
