@@ -50,7 +50,8 @@ def build(context: Path, dockerfile: str, repository: str, *, env: Mapping[str, 
         except ImageError as error:
             if "buildx" not in str(error):
                 raise
-            _run([*argv, str(context)], {**env, "DOCKER_BUILDKIT": "0"}, say)  # a client without its builder: the daemon still has one
+            # The client lacks its builder; the daemon still has one.
+            _run([*argv, str(context)], {**env, "DOCKER_BUILDKIT": "0"}, say)
         digest = written.read_text().strip().removeprefix("sha256:")
     name = f"{repository}:sha-{digest[:_TAG_DIGITS]}"
     _run([docker, "tag", digest, name], env, say)

@@ -112,7 +112,6 @@ class VastProvider:
             is_container=True,
             has_spot=True,
             watch_seconds=2.0,
-            create_interval=4.5,
             boot_seconds=600.0,
             usual_boot=60.0,
             terminate_seconds=4.0,

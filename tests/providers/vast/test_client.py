@@ -214,8 +214,10 @@ def test_the_retired_list_is_not_an_empty_list() -> None:
 
 
 def test_a_list_that_does_not_end_is_not_believed() -> None:
+    wire = Wire().on(LIST, listed(instance(), next_token="abc"))
     with pytest.raises(Unreachable):
-        client(Wire().on(LIST, listed(instance(), next_token="abc"))).instances()
+        client(wire).instances()
+    assert len(wire.asked) == 2
 
 
 def test_a_bill_is_read_page_by_page_and_as_far_as_it_is_wanted() -> None:
