@@ -33,7 +33,9 @@ sed -i -e '1i HostKey /etc/ssh/gpujob_host_key' -e '/^[[:space:]]*HostKey[[:spac
 systemctl restart ssh 2>/dev/null || service ssh restart 2>/dev/null || pkill -HUP -x sshd || true
 """
 
+# Docker's socket is for its group, whose members are read at login: so this comes before our host key lets us in.
 _LOGIN = """\
+usermod -aG docker {user} 2>/dev/null || true
 home=$(getent passwd {user} | cut -d: -f6)
 mkdir -p "$home/.ssh"
 grep -qxF {key} "$home/.ssh/authorized_keys" 2>/dev/null || printf '%s\\n' {key} >>"$home/.ssh/authorized_keys"

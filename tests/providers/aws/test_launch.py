@@ -153,7 +153,7 @@ def test_the_user_data_does_what_it_says(tmp_path: Path) -> None:
         folder.mkdir()
     (etc / "sshd_config").write_text("Include x\nHostKey /etc/ssh/ssh_host_rsa_key\n#HostKey y\nHostKeyAlgorithms z\n")
     said = tmp_path / "said"
-    for program in ("shutdown", "systemctl", "chown"):
+    for program in ("shutdown", "systemctl", "chown", "usermod"):
         (bin_ / program).write_text(f'#!/bin/sh\necho {program} "$@" >>{said}\n')
         (bin_ / program).chmod(0o755)
     (bin_ / "getent").write_text(f"#!/bin/sh\necho ubuntu:x:1000:1000::{home}:/bin/bash\n")
@@ -169,4 +169,5 @@ def test_the_user_data_does_what_it_says(tmp_path: Path) -> None:
     key = f"HostKey {etc}/gpujob_host_key"
     assert (etc / "sshd_config").read_text() == f"{key}\nInclude x\n#HostKey y\nHostKeyAlgorithms z\n"
     assert (home / ".ssh" / "authorized_keys").read_text() == f"{request.public_key}\n"
-    assert "systemctl restart ssh" in said.read_text()
+    order = said.read_text().splitlines()
+    assert order.index("usermod -aG docker ubuntu") < order.index("systemctl restart ssh"), "groups count at login"
