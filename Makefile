@@ -4,6 +4,8 @@ SHELL := /bin/sh
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 BIN := .venv/bin
 UNIT := not process and not docker and not postgres and not sshd
+# Each of these has clouds of its own and mostly waits; the others measure time or need the whole computer.
+AT_ONCE := tests/providers tests/contract tests/e2e/test_cloud_faults.py
 
 .PHONY: help setup check test demo docs bench clean
 
@@ -26,7 +28,8 @@ check: setup  ## ruff, mypy --strict and unit tests: under a minute
 
 test: setup  ## Everything that this machine can run; says why it leaves something out
 	@if docker version >/dev/null 2>&1; then tests/images/build.sh || echo "no test images: container tests are left out"; fi
-	$(BIN)/pytest -rs
+	$(BIN)/pytest -rs -n auto --maxprocesses 4 $(AT_ONCE)
+	$(BIN)/pytest -rs tests $(AT_ONCE:%=--ignore=%)
 
 demo: setup  ## The main job: a network learns to read digits on this computer
 	@GPUJOB_HOME="$(CURDIR)/.demo" $(BIN)/python .ci/demo.py

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from providers.rehearsal.cloud import SimulatedCloud
 from providers.rehearsal.faults import Fault
+from providers.rehearsal.machines.base import Machines
 from providers.rehearsal.machines.docker import DockerMachines
 from providers.rehearsal.web import Served
 from tests.e2e.driver import Gpujob
@@ -20,18 +22,19 @@ WITH_SPOT = ("aws", "vast")
 GPUS = {"aws": "T4", "runpod": "RTX4090", "vast": "RTX3090"}
 _CLASSES = {"aws": "AwsCloud", "runpod": "RunpodCloud", "vast": "VastCloud"}
 ROUNDING = Decimal("0.0005")
+SMALL = "gpujob-test:base"
 
 
 @contextmanager
-def served(name: str) -> Iterator[SimulatedCloud]:
-    """One simulated cloud on loopback, its machines containers here."""
-    machines = DockerMachines()
+def served(name: str, *, machines: Machines | None = None) -> Iterator[SimulatedCloud]:
+    """One simulated cloud on loopback, its machines containers here unless others are given."""
+    machines = machines or DockerMachines()
     kind: Any = getattr(import_module(f"providers.rehearsal.{name}.cloud"), _CLASSES[name])
     cloud: Any = kind(machines)
     if name == "runpod":  # half of its community hosts can never be reached; test_faults has that
         for host in cloud.market.hosts:
             host.has_public_ip = True
-    with Served(cloud, also_on=machines.addresses) as listening:
+    with Served(cloud) as listening:
         yield listening.cloud
 
 
@@ -61,4 +64,7 @@ def outcomes(run: dict[str, Any]) -> list[str]:
     return [attempt["outcome"] for attempt in run["attempts"]]
 
 
-Spoil = Callable[..., None]
+def job_on(cloud: SimulatedCloud, gpujob: Gpujob, run: str, **spec: Any) -> Path:
+    """A job that can run on that cloud only."""
+    resources = {"gpu": GPUS[cloud.name], "disk": "10GB"}
+    return gpujob.job(run=run, **{"image": SMALL, "resources": resources, "place": {"providers": [cloud.name]}, **spec})
