@@ -203,9 +203,10 @@ def _extract(source: BinaryIO, root: str) -> tuple[int, int]:
     try:
         peeked = source.peek(2)[:2]  # type: ignore[attr-defined]
         whole = _Whole(gzip.GzipFile(fileobj=source) if peeked == b"\x1f\x8b" else source)  # type: ignore[arg-type]
+        real: set[str] = set()
         with tarfile.open(fileobj=whole, mode="r|", bufsize=BLOCK) as tar:  # type: ignore[call-overload]
             for member in tar:
-                size += _place(tar, member, root)
+                size += _place(tar, member, root, real)
                 files += not member.isdir()
                 tar.members = []  # tarfile keeps them all; a bundle may have 100,000
         whole.drain()
@@ -234,22 +235,20 @@ class _Whole:
             raise EOFError("the end is missing")
 
 
-def _place(tar: Any, member: Any, root: str) -> int:
+def _place(tar: Any, member: Any, root: str, real: set[str]) -> int:
+    """`real` are the directories below the root that are known to be no links: only we write there."""
     parts = [part for part in member.name.split("/") if part not in ("", ".")]
     if member.name.startswith("/") or ".." in parts or "\0" in member.name:
         raise Refused("%r does not stay in the working directory" % member.name)
     if not parts:
         return 0  # "." itself
-    for depth in range(1, len(parts)):  # never write through a link, wherever it points
-        if os.path.islink(os.path.join(root, *parts[:depth])):
-            raise Refused("%r is below a link" % member.name)
+    _make_way(root, parts[:-1], real)
     target = os.path.join(root, *parts)
     if member.isdir():
         os.makedirs(target, exist_ok=True)
         return 0
-    os.makedirs(os.path.dirname(target), exist_ok=True)
     if os.path.lexists(target):
-        os.unlink(target)  # a later entry of the same name wins, as in tar
+        os.unlink(target)  # a later entry of the same name wins, as in tar; a directory never gives way
     if member.issym():
         os.symlink(member.linkname, target)
         return 0
@@ -258,6 +257,18 @@ def _place(tar: Any, member: Any, root: str) -> int:
     if not member.isfile():
         raise Refused("%r is neither a file, a directory nor a link" % member.name)
     return _write_member(tar.extractfile(member), member, target)
+
+
+def _make_way(root: str, parts: Sequence[str], real: set[str]) -> None:
+    """The directories on the way, none of them a link: nothing is ever written through one, wherever it points."""
+    way = "/".join(parts)
+    if way in real:
+        return
+    for depth in range(1, len(parts) + 1):
+        if os.path.islink(os.path.join(root, *parts[:depth])):
+            raise Refused("%r is a link, and something is below it" % way)
+    os.makedirs(os.path.join(root, way), exist_ok=True)
+    real.add(way)
 
 
 def _place_hard_link(member: Any, target: str, root: str) -> int:
@@ -274,7 +285,8 @@ def _write_member(content: BinaryIO, member: Any, target: str) -> int:
         for chunk in iter(lambda: content.read(BLOCK), b""):
             file.write(chunk)
         os.fchmod(file.fileno(), (member.mode & 0o755) | 0o600)
-    os.utime(target, (member.mtime, member.mtime))
+        file.flush()
+        os.utime(file.fileno(), (member.mtime, member.mtime))
     return int(member.size)
 
 

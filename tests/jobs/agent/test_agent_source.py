@@ -12,8 +12,8 @@ SOURCE = AGENT.read_text()
 # All are in Python 3.8's library, on Linux and on macOS.
 QUICK = {"__future__", "collections", "errno", "fcntl", "json", "os", "re", "select", "signal", "stat", "sys", "time"}
 SLOW = {
-    "ctypes", "gzip", "hashlib", "platform", "shutil", "socket", "subprocess", "tarfile", "traceback", "typing", "venv",
-    "zlib",
+    "base64", "ctypes", "gzip", "hashlib", "platform", "shutil", "socket", "subprocess", "tarfile", "tempfile",
+    "traceback", "typing", "venv", "zlib",
 }  # fmt: skip
 TOO_NEW = {
     "waitstatus_to_exitcode", "pidfd_open", "pidfd_send_signal", "removeprefix", "removesuffix", "is_relative_to",
