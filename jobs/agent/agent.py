@@ -266,7 +266,7 @@ def _make_way(root: str, parts: Sequence[str], real: set[str]) -> None:
         return
     for depth in range(1, len(parts) + 1):
         if os.path.islink(os.path.join(root, *parts[:depth])):
-            raise Refused("%r is a link, and something is below it" % way)
+            raise Refused("%r is below a link" % (way + "/..."))
     os.makedirs(os.path.join(root, way), exist_ok=True)
     real.add(way)
 
