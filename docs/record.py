@@ -1,9 +1,9 @@
-"""Records docs/pictures/run.svg from a real run: `python docs/record.py [TRAIN.YAML [OPTION...]]`.
+"""Records docs/pictures/run.svg from a real run: `python docs/record.py [submit|rehearse [TRAIN.YAML [OPTION...]]]`.
 
-Runs `gpujob submit` in a pseudo terminal with a home of its own, keeps what the screen showed and when, and draws that
-as an SVG, which plays once and then stands still; what cannot play it shows the last screen. Without arguments it runs
-the template mnist on this computer. The run stays in the home that is named at the end; docs/pictures/report.png is its
-report.html in a browser, 960 pixels wide.
+Runs it in a pseudo terminal with a home of its own (rehearse.svg: `gpujob rehearse`), keeps what the screen showed and
+when, and draws that as an SVG, which plays once and then stands still; what cannot play it shows the last screen.
+Without arguments it runs the template mnist on this computer. The run stays in the home that is named at the end;
+docs/pictures/report.png is its report.html in a browser, 960 pixels wide.
 """
 
 from __future__ import annotations
@@ -25,8 +25,12 @@ from html import escape
 from itertools import groupby
 from pathlib import Path
 
-PICTURE = Path(__file__).parent / "pictures" / "run.svg"
+PICTURES = Path(__file__).parent / "pictures"
 TEMPLATE = Path(__file__).parents[1] / "templates" / "mnist" / "train.yaml"
+KINDS = {  # command -> (picture, options when none are given)
+    "submit": ("run.svg", ("--provider", "local")),
+    "rehearse": ("rehearse.svg", ("--gpu", "RTX4090")),
+}
 
 COLUMNS, ROWS = 84, 60
 LONGEST_PAUSE = 1.0  # seconds: nobody needs to wait while nothing changes
@@ -111,14 +115,15 @@ class Terminal:
 
 
 def main(arguments: Sequence[str]) -> int:
-    train = Path(arguments[0] if arguments else TEMPLATE).resolve()
-    options = arguments[1:] or ["--provider", "local"]
+    command, *rest = arguments or ["submit"]
+    name, usual = KINDS[command]
+    picture, train = PICTURES / name, Path(rest[0] if rest else TEMPLATE).resolve()
     home = Path(tempfile.mkdtemp(prefix="gpujob-"))
-    argv = ["gpujob", "submit", train.name, *options]
+    argv = ["gpujob", command, train.name, *(rest[1:] or usual)]
     shown, code = record(argv, train.parent, home)
-    PICTURE.parent.mkdir(exist_ok=True)
-    PICTURE.write_text(draw(list(paced(shown)), shlex.join(argv)), encoding="utf-8")
-    print(f"{PICTURE}: {PICTURE.stat().st_size:,} bytes; the run is in {home}")  # noqa: T201
+    PICTURES.mkdir(exist_ok=True)
+    picture.write_text(draw(list(paced(shown)), shlex.join(argv)), encoding="utf-8")
+    print(f"{picture}: {picture.stat().st_size:,} bytes; the run is in {home}")  # noqa: T201
     return code
 
 

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 
 from orchestrator.home import Home
 
+SERVES = "GPUJOB_SERVES_PID"  # of a rehearsal: without it there are no clouds, and nothing to be done
 IDLE_SECONDS = 5.0
 
 log = logging.getLogger("gpujob.controller")
@@ -54,6 +55,8 @@ def serve(home: Home, env: Mapping[str, str], *, until_idle: bool) -> int:
     stop = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stop.set())
+    if master := env.get(SERVES):
+        threading.Thread(target=_stop_without, args=(int(master), stop), daemon=True).start()
     sole = home.database_url(env).startswith("sqlite")
     while True:
         with _patient_lock(home, stop) as free:
@@ -62,6 +65,14 @@ def serve(home: Home, env: Mapping[str, str], *, until_idle: bool) -> int:
             _serve_here(home, env, stop, until_idle=until_idle, sole=sole)
         if stop.is_set() or not _has_more(home, env):
             return 0
+
+
+def _stop_without(pid: int, stop: threading.Event) -> None:
+    while not stop.wait(1.0):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            stop.set()
 
 
 def _serve_here(home: Home, env: Mapping[str, str], stop: threading.Event, *, until_idle: bool, sole: bool) -> None:

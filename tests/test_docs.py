@@ -1,7 +1,10 @@
-"""The documentation says what the program does: help texts, exit codes, and every field of --json."""
+"""The documentation says what the program does: help texts, exit codes, fields of --json, faults, permissions."""
 
 from __future__ import annotations
 
+import ast
+import dataclasses
+import json
 import re
 from decimal import Decimal
 from importlib.util import module_from_spec, spec_from_file_location
@@ -23,6 +26,7 @@ from orchestrator.clouds import Checked
 from orchestrator.placement import Ranked, Ranking
 from orchestrator.submission import Plan
 from providers.base import Check, Offer
+from providers.rehearsal.faults import ON_MACHINES, ON_THE_WIRE, Fault
 from tests.orchestrator.scene import START, Scene
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -114,3 +118,33 @@ def offer() -> Offer:
         fetched_at=START,
         source="test",
     )
+
+
+def test_every_fault_is_explained_in_its_own_words() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", (DOCS / "rehearsal.md").read_text(), re.MULTILINE))
+    for kind, meaning in {**ON_THE_WIRE, **ON_MACHINES}.items():
+        assert rows.get(kind) == meaning, kind
+    assert {field.name for field in dataclasses.fields(Fault)} <= set(rows)
+
+
+def test_the_policy_for_aws_allows_what_is_called_and_nothing_else() -> None:
+    text = (DOCS / "clouds.md").read_text()
+    [policy] = re.findall(r"^```json\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    granted = [statement["Action"] for statement in json.loads(policy)["Statement"]]
+    actions = [action for one in granted for action in ([one] if isinstance(one, str) else one)]
+    # Tags at a launch need a permission of their own, the account's first spot machine a role; who one is needs none.
+    needed = {*calls_to_aws(), "ec2:CreateTags", "iam:CreateServiceLinkedRole"} - {"sts:GetCallerIdentity"}
+    assert sorted(actions) == sorted(needed)
+
+
+def calls_to_aws() -> set[str]:
+    """As IAM spells them: the service and the operation of every call in the provider's source."""
+    service_at = {"call": 0, "pages": 0, "try_call": 1}
+    found = {"ec2:RunInstances"}  # Aws.launch
+    for path in (DOCS.parent / "providers/aws").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in service_at:
+                at = service_at[node.func.attr]
+                words = [ast.literal_eval(node.args[index]) for index in (at, at + 2)]
+                found.add(f"{words[0].replace('-', '')}:{''.join(word.title() for word in words[1].split('_'))}")
+    return found

@@ -58,6 +58,16 @@ def blocks(page: Path) -> list[Block]:
     return [Block(page, match["kind"], match["text"], match["mark"] or "") for match in found]
 
 
+def write(block: Block, folder: Path) -> bool:
+    """Whether the block is a file; then it is there."""
+    if not block.mark.startswith("file: "):
+        return False
+    path = folder / block.mark.removeprefix("file: ")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(block.text)
+    return True
+
+
 def every(kind: str) -> list[Block]:
     return [block for page in PAGES for block in blocks(page) if block.kind == kind]
 
@@ -76,6 +86,8 @@ def commands(text: str) -> Iterator[list[str]]:
 @pytest.mark.parametrize("block", every("sh"), ids=str)
 def test_commands_and_their_options_exist(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    for other in blocks(block.page):  # an option may want a file that is there
+        write(other, tmp_path)
     for name, *words in commands(block.text):
         command = gpujob.get_command(TOP, name)
         assert command is not None, f"there is no gpujob {name}"
@@ -165,6 +177,13 @@ def test_the_picture_shows_a_run_that_succeeded() -> None:
     assert any("succeeded" in text for text in texts)
 
 
+def test_the_picture_of_a_rehearsal_says_that_it_is_one() -> None:
+    picture = ElementTree.parse(ROOT / "docs/pictures/rehearse.svg")
+    shown = ["".join(text.itertext()) for text in picture.iter(f"{_SVG}text")]
+    assert shown[0].startswith("$ gpujob rehearse") and shown[1].startswith("SIMULATED clouds")
+    assert any("succeeded" in text for text in shown) and "nothing" in shown[-1]
+
+
 def test_the_recorder_keeps_what_a_terminal_would_show() -> None:
     terminal = _recorder().Terminal()
     terminal.feed("one\r\n\x1b[2K\x1b[1mtwo\x1b[0m\r\nspinner\r\x1b[2K\x1b[1Athree ")
@@ -186,11 +205,9 @@ def test_what_is_marked_runs(page: Path, tmp_path: Path) -> None:
     printed = ""
     try:
         for block in blocks(page):
-            if block.mark.startswith("file: "):
-                path = tmp_path / block.mark.removeprefix("file: ")
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(block.text)
-            elif block.mark.startswith("run"):
+            if write(block, tmp_path):
+                continue
+            if block.mark.startswith("run"):
                 printed = _run(block, user)
             elif block.mark == "prints":
                 assert block.text.strip() in printed

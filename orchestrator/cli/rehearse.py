@@ -98,10 +98,11 @@ _KIND = {"docker": "container", "process": "process", "paper": "row on paper"}
 def _on(
     clouds: SimulatedClouds, home: Home, file: Path, changes: Mapping[str, Any], shows_prices: bool, as_json: bool
 ) -> int:
+    from orchestrator.background import SERVES
     from orchestrator.cli.launch import Ways, launch
 
     os.environ.clear()  # whatever is started from here on must not see the way to a real cloud
-    os.environ.update(clouds.environment, GPUJOB_HOME=str(home.root))
+    os.environ.update(clouds.environment, GPUJOB_HOME=str(home.root), **{SERVES: str(os.getpid())})
     rehearsal = Session(home, os.environ)
     try:
         if shows_prices:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import time
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.driver import Gpujob, processes
+from tests.e2e.driver import GPUJOB, Gpujob, processes
 
 pytestmark = pytest.mark.process
 
@@ -58,3 +60,25 @@ def test_faults_that_do_not_exist_are_named(gpujob: Gpujob, faults: str, words: 
     done = gpujob("rehearse", str(spec), "--machines", "process", "--faults", str(spec.parent / "faults.json"))
     assert done.returncode == 2
     assert words in done.stderr or "Expecting" in done.stderr
+
+
+def test_a_rehearsal_that_is_killed_takes_everything_with_it(gpujob: Gpujob) -> None:
+    """Its clouds, their machines and its controller: whose work would be to ask clouds that are no more."""
+    spec = gpujob.job(run="sleep 600", image="some/image:1", resources={"gpu": "RTX4090", "disk": "10GB"})
+    command = [GPUJOB, "rehearse", str(spec), "--machines", "process", "--provider", "vast"]
+    with subprocess.Popen(command, env=gpujob.environment, stderr=subprocess.PIPE, text=True) as rehearsal:
+        assert rehearsal.stderr is not None
+        while "watch" not in rehearsal.stderr.readline():
+            assert rehearsal.poll() is None
+        assert len(of(gpujob)) >= 4
+        rehearsal.kill()
+    until = time.monotonic() + 30
+    while of(gpujob) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert of(gpujob) == []
+
+
+def of(gpujob: Gpujob) -> list[str]:
+    """Every process that belongs to this home."""
+    mine = (pid for pid, command, env in processes() if str(gpujob.home) in command + env)
+    return [str(pid) for pid in mine if pid != os.getpid()]
