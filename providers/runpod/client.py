@@ -12,14 +12,13 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 
 import requests
-from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
 
+from providers.accounts import Account
 from providers.base import Now
 from providers.errors import (
     Ambiguous,
@@ -33,8 +32,8 @@ from providers.errors import (
     Throttled,
     Unreachable,
 )
-from providers.runpod.account import Account
 from providers.runpod.pace import Pace, retry_seconds
+from providers.transport import Answer, unanswered
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 20.0
@@ -49,15 +48,6 @@ _SDK_LOGGERS = ("urllib3", "paramiko", "uvicorn")
 _environ = threading.Lock()
 
 Json = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What came back over HTTP."""
-
-    status: int
-    text: str
-    headers: Mapping[str, str]
 
 
 class NoPlace(Rejected):
@@ -218,11 +208,8 @@ def translate(
 
     `creating` is the create of a pod: there a broken answer may hide a machine that bills.
     """
-    lost: type[ProviderError] = Ambiguous if creating else Unreachable
     if isinstance(problem, requests.RequestException):
-        if _never_sent(problem):
-            return Unreachable(f"RunPod is not reached: {_kind(problem)}", provider=_NAME)
-        return lost(f"RunPod did not answer: {_kind(problem)}", provider=_NAME)
+        return unanswered(problem, cloud="RunPod", provider=_NAME, creating=creating)
     said, code = _words(problem.text)
     for secret in filter(None, secrets):
         said = said.replace(secret, "***")
@@ -235,6 +222,7 @@ def translate(
     if problem.status == 200 and code != "INTERNAL_SERVER_ERROR":
         return Rejected(f"RunPod: {said}", provider=_NAME)
     if problem.status < 400 or problem.status >= 500 or problem.status == 408:
+        lost = Ambiguous if creating else Unreachable
         return lost(f"RunPod answered {problem.status}: {said or 'nothing'}", provider=_NAME)
     return _refusal(problem, said, creating=creating)
 
@@ -314,20 +302,6 @@ def _is_problem(text: str) -> bool:
         return isinstance(json.loads(text), dict)
     except ValueError:
         return False
-
-
-def _never_sent(error: requests.RequestException) -> bool:
-    """Whether the connection was never made."""
-    if isinstance(error, requests.ConnectTimeout):
-        return True
-    cause = error.args[0] if error.args else None
-    reason = cause.reason if isinstance(cause, MaxRetryError) else None
-    return isinstance(reason, (NewConnectionError, ConnectTimeoutError))
-
-
-def _kind(error: Exception) -> str:
-    """Without the text: it repeats addresses and headers."""
-    return "it took too long" if isinstance(error, requests.Timeout) else type(error).__name__
 
 
 def _decoded(answer: Answer, *, creating: bool) -> Any:

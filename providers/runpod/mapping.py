@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from providers import pods
+from providers import marks, pods
 from providers.base import Charge, Instance, InstanceStatus, LaunchRequest, Meter, Offer, SshAccess
 from providers.errors import Rejected
 from providers.runpod.offers import ANYWHERE, COMMUNITY, DISK_USD_PER_GB_MONTH, SECURE, Choice, money
@@ -36,8 +36,7 @@ NO_ADDRESS_SECONDS = 90
 DIRECTORY = ".gpujob/machine"
 REGISTRY = "registry/"  # the id of a registry login that is left without its pod
 
-_OWNER, _RUN, _ATTEMPT, _DEADLINE = "GPUJOB_OWNER", "GPUJOB_RUN", "GPUJOB_ATTEMPT", "GPUJOB_DEADLINE"
-_HOST_KEY, _RATE = "GPUJOB_HOST_KEY_PUBLIC", "GPUJOB_USD_PER_HOUR"
+_HOST_KEY = "GPUJOB_HOST_KEY_PUBLIC"
 _REGISTRY_MARK = ".gpujob"
 _OUR_NAME = re.compile(r"gpujob-(?P<run>.+)-(?P<attempt>\d+)-\d+")
 _GO_TIME = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d)(\.\d+)?\s*(?:Z|[+-]00:?00)?(?: UTC)?")
@@ -103,9 +102,8 @@ def create_body(offer: Offer, request: LaunchRequest, *, registry: str | None, n
     else:
         body["gpu"] = {"id": choice.id, "count": choice.count}
     if choice.region != ANYWHERE:
-        body["dataCenterIds"] = [
-            choice.region.upper()
-        ]  # a lower-case id has been seen to be taken, and to lead nowhere
+        # A lower-case id has been seen to be taken, and to lead nowhere.
+        body["dataCenterIds"] = [choice.region.upper()]
     if registry is not None:
         body["registry"] = registry
     return body
@@ -122,7 +120,7 @@ def disk_gb(request: LaunchRequest) -> int:
 
 def owner_of(pod: Mapping[str, Any]) -> str:
     """Whose pod it is; "" when it is none of ours."""
-    return _env(pod).get(_OWNER, "")
+    return _env(pod).get(marks.OWNER, "")
 
 
 def is_over(pod: Mapping[str, Any]) -> bool:
@@ -149,21 +147,21 @@ def instance(pod: Mapping[str, Any], *, now: datetime, progress: str = "", endin
     if ending and status is not InstanceStatus.UNKNOWN:
         status = InstanceStatus.TERMINATING
     # An ended or stopped pod may show a cost of 0, or the old one; the rate that it was rented at is in its variables.
-    rate = money(pod.get("cost")) or _decimal(env.get(_RATE))
+    rate = money(pod.get("cost")) or _decimal(env.get(marks.RATE))
     return Instance(
         id=str(pod["id"]),
         name=name,
         provider="runpod",
-        owner=env.get(_OWNER, ""),
-        run_id=env.get(_RUN, ""),
-        attempt=_whole(env.get(_ATTEMPT)),
+        owner=env.get(marks.OWNER, ""),
+        run_id=env.get(marks.RUN, ""),
+        attempt=_whole(env.get(marks.ATTEMPT)),
         status=status,
         detail=_detail(word, status),
         progress=progress,
         access=access,
         region=str(pod.get("dataCenterId") or ""),
         created_at=time_of(pod.get("createdAt")) or now,
-        deadline=_epoch(env.get(_DEADLINE)),
+        deadline=_epoch(env.get(marks.DEADLINE)),
         usd_per_hour=rate,
         meters=() if rate is None else _meters(rate, pod.get("disk")),
     )
@@ -260,11 +258,7 @@ def _variables(offer: Offer, request: LaunchRequest) -> dict[str, str]:
     env = {
         **request.env,
         **pods.environment(request.public_key, request.host_key),
-        _OWNER: request.owner,
-        _RUN: request.run_id,
-        _ATTEMPT: str(request.attempt),
-        _DEADLINE: str(int(request.deadline.timestamp())),
-        _RATE: f"{offer.usd_per_hour:f}",
+        **marks.of(offer, request),
     }
     if request.host_key:
         env[_HOST_KEY] = _public_half(request.host_key)

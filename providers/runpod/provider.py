@@ -7,7 +7,6 @@ mapping.py. RunPod knows no idempotency and pods' names are not unique: a create
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
@@ -15,20 +14,19 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 from providers import pods
+from providers.accounts import Account, Connection
 from providers.base import Charge, Check, Instance, LaunchRequest, Offer, OfferQuery, Offers, Settings, Traits
 from providers.errors import (
     Ambiguous,
     AuthFailed,
     NoCapacity,
     NotFound,
-    OfferGone,
     ProviderError,
     Rejected,
-    Throttled,
     Unreachable,
 )
+from providers.made import MadeNames, affordable, is_gone
 from providers.runpod import account, mapping
-from providers.runpod.account import Account
 from providers.runpod.offers import (
     COMMUNITY,
     MOST_GPUS,
@@ -78,13 +76,10 @@ class RunpodProvider:
 
     def __init__(self, settings: Settings, *, connect: Connect | None = None) -> None:
         self._settings = settings
-        self._connect = connect or self._over_http
-        self._lock = threading.Lock()
-        self._account: Account | None = None
-        self._client: Client | None = None
+        self._connection = Connection(connect or self._over_http)
         self._pods = Pods(settings.now)
         self._kept: dict[tuple[object, ...], tuple[Rows, datetime]] = {}
-        self._made: dict[str, str] = {}  # name -> id: a list may lag behind a create
+        self._made = MadeNames()
         self._furthest: dict[str, tuple[int, str]] = {}
         self._refused: dict[str, set[str]] = {}  # what a create was refused with, for which offers
         self._addressless: dict[str, datetime] = {}  # GPU ids whose community pods got no address
@@ -135,8 +130,7 @@ class RunpodProvider:
         client = self._open()
         if (made := self.find(request.name, offer)) is not None:
             return made
-        if request.name in self._made:
-            raise Rejected(f"{request.name} was made and has been ended", provider=self.name)
+        self._made.refuse_another(request.name, provider=self.name)
         registry = self._login(client, request)
         body = mapping.create_body(offer, request, registry=registry, now=self._settings.now())
         try:
@@ -149,8 +143,11 @@ class RunpodProvider:
             raise self._judged(error, offer) from error
         self._refused.clear()
         self._pods.put(pod)
-        self._made[request.name] = pod["id"]
-        return self._affordable(self._instance(pod), request)
+        self._made.add(request.name, pod["id"])
+        made = self._instance(pod)
+        return affordable(
+            made, request, cloud="RunPod", end=lambda: self.terminate(made.id), look=lambda: self.get(made.id)
+        )
 
     def get(self, instance_id: str) -> Instance:
         client = self._open()
@@ -169,12 +166,7 @@ class RunpodProvider:
         for pod in self._pods.all(client, fresh=True):
             if pod.get("name") == name and not mapping.is_over(pod):
                 return self._instance(pod)
-        if (made := self._made.get(name)) is None:
-            return None
-        try:
-            return self.get(made)
-        except NotFound:
-            return None
+        return self._made.find(name, self.get)
 
     def list(self, owner: str) -> Sequence[Instance]:
         client = self._open()
@@ -211,26 +203,19 @@ class RunpodProvider:
         records = self._open().billing(instance.id, start=_rfc3339(start), end=_rfc3339(now))
         if not records:
             return ()
-        return mapping.charges(records, instance, since=since, gone=self._is_gone(instance.id), now=now)
+        gone = is_gone(lambda: self.get(instance.id))
+        return mapping.charges(records, instance, since=since, gone=gone, now=now)
 
     def close(self) -> None:
         """Let go of the connections."""
-        with self._lock:
-            client, self._client = self._client, None
-        if client is not None:
-            client.close()
+        self._connection.close()
 
     def _open(self, *, public: bool = False) -> Client:
-        """The client for the key as it is now: it may be set, or changed, while a controller runs."""
+        """The client for the key as it is now. With `public` also without one."""
         wanted = account.read(self._settings.env)
         if wanted.problem is not None and not public:
             raise AuthFailed(wanted.problem, provider=self.name)
-        with self._lock:
-            if self._client is None or self._account != wanted:
-                if self._client is not None:
-                    self._client.close()
-                self._account, self._client = wanted, self._connect(wanted)
-            return self._client
+        return self._connection.to(wanted)
 
     def _over_http(self, wanted: Account) -> Client:
         from providers.runpod.client import Client as HttpClient
@@ -292,21 +277,6 @@ class RunpodProvider:
             return Rejected(f"{error} ({len(offers)} different offers in a row: it is the request)", provider=self.name)
         return NoCapacity(f"{error} (perhaps for want of capacity)", provider=self.name)
 
-    def _affordable(self, instance: Instance, request: LaunchRequest) -> Instance:
-        """What it costs is known only now. OfferGone says that nothing is left: so it is looked whether that is so."""
-        rate, most = instance.usd_per_hour, request.max_usd_per_hour
-        if rate is None or most is None or rate <= most:
-            return instance
-        text = f"RunPod made {instance.id} at ${rate} per hour, above ${most}"
-        try:
-            self.terminate(instance.id)
-            self.get(instance.id)
-        except NotFound:
-            raise OfferGone(f"{text}; it was ended", provider=self.name) from None
-        except ProviderError as error:
-            text = f"{text}; whether it was ended is not known: {error}"
-        raise Ambiguous(text, created_id=instance.id, provider=self.name)
-
     def _instance(self, pod: Json) -> Instance:
         """Progress only goes on: the runtime comes and goes with RunPod's telemetry, and that is no progress."""
         pod_id, now = str(pod["id"]), self._settings.now()
@@ -355,15 +325,6 @@ class RunpodProvider:
             if left.id == instance_id:
                 return left
         raise NotFound(f"RunPod has no registry login {instance_id}", provider=self.name)
-
-    def _is_gone(self, instance_id: str) -> bool:
-        try:
-            self.get(instance_id)
-        except NotFound:
-            return True
-        except (Throttled, Unreachable):
-            return False
-        return False
 
 
 def _balance(asked: Future[Json]) -> tuple[Decimal | None, str]:

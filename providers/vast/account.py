@@ -3,31 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from providers.accounts import Account, with_key
+
 BASE = "https://console.vast.ai"
 HOW = "set VAST_API_KEY, or run `vastai set api-key`; keys are at https://cloud.vast.ai/manage-keys/"
-
-
-@dataclass(frozen=True)
-class Account:
-    """`base` has no path. `problem` says why nothing can be rented with it; offers are public."""
-
-    base: str
-    key: str = field(default="", repr=False)
-    problem: str | None = None
-
-    @property
-    def is_simulated(self) -> bool:
-        """Whether the endpoint is this computer's."""
-        host = urlsplit(self.base).hostname or ""
-        try:
-            return host == "localhost" or ip_address(host).is_loopback
-        except ValueError:
-            return False
 
 
 def read(env: Mapping[str, str]) -> Account:
@@ -44,11 +26,7 @@ def read(env: Mapping[str, str]) -> Account:
                     break
             except (OSError, ValueError) as error:
                 return Account(base, problem=f"{path} cannot be read ({type(error).__name__}); {HOW}")
-    if not key:
-        return Account(base, problem=f"there is no key for Vast.ai: {HOW}")
-    if not key.isascii() or any(sign.isspace() or not sign.isprintable() for sign in key):
-        return Account(base, problem=f"{where} holds something that is no key")
-    return Account(base, key)
+    return with_key(base, key, where=where, missing=f"there is no key for Vast.ai: {HOW}")
 
 
 def _files(env: Mapping[str, str]) -> Iterable[Path]:

@@ -14,12 +14,13 @@ from typing import Any
 
 import requests
 
+from providers.accounts import Account
 from providers.base import Now
 from providers.errors import Ambiguous, AuthFailed, NotFound, ProviderError, Throttled, Unreachable
+from providers.transport import Answer
 from providers.vast import sdk
-from providers.vast.account import Account
 from providers.vast.pace import CHARGES, CREATE, DESTROY, LIST, SEARCH, SHOW, SSH, USER, Pace
-from providers.vast.refusals import Answer, translate
+from providers.vast.refusals import translate
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 20.0

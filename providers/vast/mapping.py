@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from providers import marks
 from providers.base import Charge, Instance, InstanceStatus, LaunchRequest, Meter, Offer, Runs, SshAccess
 from providers.errors import Rejected
 from providers.vast import offers
@@ -29,8 +30,6 @@ DEFAULT_IMAGE = "pytorch/pytorch:2.9.0-cuda12.8-cudnn9-runtime"
 # As the official SDK sends it (vastai 1.9.1): a port of the host for SSH, and the way through Vast.ai's proxy.
 RUNTYPE = "ssh_direc ssh_proxy"
 
-_OWNER, _RUN, _ATTEMPT, _DEADLINE = "GPUJOB_OWNER", "GPUJOB_RUN", "GPUJOB_ATTEMPT", "GPUJOB_DEADLINE"
-_RATE = "GPUJOB_USD_PER_HOUR"
 _OUR_NAME = re.compile(r"gpujob-(?P<run>.+)-(?P<attempt>\d+)-\d+")
 _DESCRIBED = re.compile(r"(?P<quantity>\d+(?:\.\d+)?) \S+ at \$(?P<rate>\d+(?:\.\d+)?)/")
 _METERS = {"gpu": "compute", "disk": "disk", "bwd": "traffic_in", "bwu": "traffic_out"}
@@ -81,7 +80,7 @@ def disk_gb(request: LaunchRequest) -> int:
 
 def owner_of(row: Row) -> str:
     """Whose instance it is; "" when it is none of ours."""
-    return _env(row).get(_OWNER, "")
+    return _env(row).get(marks.OWNER, "")
 
 
 def instance(row: Row, standing: Standing, *, now: datetime, progress: str, ending: bool = False) -> Instance:
@@ -98,9 +97,9 @@ def instance(row: Row, standing: Standing, *, now: datetime, progress: str, endi
         id=str(row["id"]),
         name=name,
         provider="vast",
-        owner=env.get(_OWNER, ""),
-        run_id=env.get(_RUN) or (ours["run"] if ours else ""),
-        attempt=_whole(env.get(_ATTEMPT)) or (int(ours["attempt"]) if ours else 0),
+        owner=env.get(marks.OWNER, ""),
+        run_id=env.get(marks.RUN) or (ours["run"] if ours else ""),
+        attempt=_whole(env.get(marks.ATTEMPT)) or (int(ours["attempt"]) if ours else 0),
         status=status,
         detail=detail,
         progress=progress,
@@ -109,7 +108,7 @@ def instance(row: Row, standing: Standing, *, now: datetime, progress: str, endi
         region=offers.region(row),
         host_id=offers.host_id(row),
         created_at=_moment(row.get("start_date")) or now,
-        deadline=_moment(env.get(_DEADLINE)),
+        deadline=_moment(env.get(marks.DEADLINE)),
         usd_per_hour=_rate(row, env),
         meters=_meters(row, _rate(row, env)),
     )
@@ -160,11 +159,7 @@ def _variables(offer: Offer, request: LaunchRequest) -> dict[str, str]:
     """An object: a string of docker's flags is not applied to instances, and nothing is said about it."""
     env = {
         **request.env,
-        _OWNER: request.owner,
-        _RUN: request.run_id,
-        _ATTEMPT: str(request.attempt),
-        _DEADLINE: str(int(request.deadline.timestamp())),
-        _RATE: f"{offer.usd_per_hour:f}",
+        **marks.of(offer, request),
     }
     size = sum(len(name.encode()) + len(value.encode()) for name, value in env.items())
     if size > MOST_VARIABLE_BYTES:
@@ -197,7 +192,7 @@ def _ways(row: Row, name: str) -> tuple[SshAccess, ...]:
 def _rate(row: Row, env: Mapping[str, str]) -> Decimal | None:
     """For the GPUs. `dph_total` has the disk in it; `instance.gpuCostPerHour` is 0 while it does not run."""
     rate = money(row.get("dph_base"))
-    return rate if rate else money(env.get(_RATE))
+    return rate if rate else money(env.get(marks.RATE))
 
 
 def _meters(row: Row, rate: Decimal | None) -> tuple[Meter, ...]:

@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from providers import pods
+from providers.accounts import Account, Connection
 from providers.base import (
     Charge,
     Check,
@@ -34,12 +35,10 @@ from providers.errors import (
     NotFound,
     OfferGone,
     ProviderError,
-    Rejected,
     Throttled,
-    Unreachable,
 )
+from providers.made import MadeNames, affordable, is_gone
 from providers.vast import account, mapping, offers
-from providers.vast.account import Account
 from providers.vast.offers import Ask
 from providers.vast.snapshot import Instances, Source
 from providers.vast.standing import Standing, message, standing, without_credit
@@ -51,6 +50,7 @@ MOST_PAGES = 4
 LOST_AFTER = timedelta(seconds=10)
 CREDIT_KEPT = timedelta(seconds=30)
 DESCRIBE_PATIENCE = 5.0  # what was just made is described in the same call
+CHECK_PATIENCE = 5.0
 LITTLE_CREDIT = Decimal(1)
 DAY = timedelta(days=1)
 
@@ -58,6 +58,7 @@ log = logging.getLogger("gpujob.vast")
 
 Json = dict[str, Any]
 Rows = list[Json]
+Heard = TypeVar("Heard")
 
 
 class Client(Source, Protocol):
@@ -97,15 +98,13 @@ class VastProvider:
         patience: float | None = None,
     ) -> None:
         self._settings = settings
-        self._connect = connect or self._over_http
+        self._connection = Connection(connect or self._over_http)
         self._sleep, self._patience = sleep, patience
         self._lock = threading.Lock()
-        self._account: Account | None = None
-        self._client: Client | None = None
         self._instances = Instances(settings.now)
         self._kept: dict[OfferQuery, tuple[Offers, datetime]] = {}
         self._rented: set[int] = set()  # asks: each can be rented once
-        self._made: dict[str, str] = {}  # name -> id: a list may lag behind a create
+        self._made = MadeNames()
         self._watched: dict[str, _Watched] = {}
         self._credit: tuple[Decimal | None, datetime] | None = None
         self.traits = Traits(
@@ -128,12 +127,16 @@ class VastProvider:
             return Check(problems=(problem,))
         client = self._open()
         try:
-            count = len(client.instances())
+            count = len(self._in_turn(client.instances))
+        except Throttled as error:
+            return Check(notes=(f"the account was not looked at: {error}",))
         except ProviderError as error:
             return Check(problems=(str(error),))
         listed = f"{count} instance{'' if count == 1 else 's'} in the account"
         try:
-            credit = offers.money(client.user().get("credit"))
+            credit = offers.money(self._in_turn(client.user).get("credit"))
+        except Throttled as error:
+            return Check(notes=(listed, f"the credit is not known: {error}"))
         except AuthFailed:
             return Check(notes=(listed, "the credit is not known: the key may not see it (permission user_read)"))
         except ProviderError as error:
@@ -149,8 +152,7 @@ class VastProvider:
         client = self._open()
         if (made := self.find(request.name, offer)) is not None:
             return made
-        if request.name in self._made:
-            raise Rejected(f"{request.name} was made and has been ended", provider=self.name)
+        self._made.refuse_another(request.name, provider=self.name)
         ask = Ask.of(offer.offer_id)
         body = mapping.create_body(offer, request, now=self._settings.now())
         try:
@@ -160,7 +162,7 @@ class VastProvider:
             self._instances.expire()
             raise
         self._rented.add(ask.id)
-        self._made[request.name] = instance_id
+        self._made.add(request.name, instance_id)
         self._attach(client, instance_id, request.public_key)
         return self._affordable(client, self._describe(client, instance_id, request), request)
 
@@ -175,12 +177,7 @@ class VastProvider:
             if row.get("label") == name:
                 self._instances.put(row)
                 return self._instance(row)
-        if (made := self._made.get(name)) is None:
-            return None
-        try:
-            return self.get(made)
-        except NotFound:
-            return None
+        return self._made.find(name, self.get)
 
     def list(self, owner: str) -> Sequence[Instance]:
         rows = self._instances.all(self._open())
@@ -195,7 +192,7 @@ class VastProvider:
         except NotFound:
             pass
         finally:
-            self._instances.expire(instance_id)
+            self._instances.expire(instance_id, ending=True)
 
     def charges(self, instance: Instance, since: datetime) -> Sequence[Charge]:
         """A bill goes by whole days. It is the only thing that knows an instance that is gone."""
@@ -205,24 +202,24 @@ class VastProvider:
         mine = [row for row in rows if row.get("source") == f"instance-{instance.id}"]
         if not mine:
             return ()
-        return mapping.charges(mine, instance, since=since, gone=self._is_gone(instance.id), now=now)
+        gone = is_gone(lambda: self.get(instance.id))
+        return mapping.charges(mine, instance, since=since, gone=gone, now=now)
 
     def close(self) -> None:
         """Let go of the connections."""
-        with self._lock:
-            client, self._client = self._client, None
-        if client is not None:
-            client.close()
+        self._connection.close()
 
     def _open(self) -> Client:
         """The client for the key as it is now."""
-        wanted = account.read(self._settings.env)
-        with self._lock:
-            if self._client is None or self._account != wanted:
-                if self._client is not None:
-                    self._client.close()
-                self._account, self._client = wanted, self._connect(wanted)
-            return self._client
+        return self._connection.to(account.read(self._settings.env))
+
+    def _in_turn(self, ask: Callable[[], Heard]) -> Heard:
+        """Once more after a while: that another process of the same key has just asked says nothing of the account."""
+        try:
+            return ask()
+        except Throttled as error:
+            self._sleep(min(error.after, CHECK_PATIENCE))
+            return ask()
 
     def _over_http(self, wanted: Account) -> Client:
         from providers.vast.client import PATIENCE
@@ -314,20 +311,16 @@ class VastProvider:
         )
 
     def _affordable(self, client: Client, made: Instance, request: LaunchRequest) -> Instance:
-        """What it costs is known only now. OfferGone says that nothing is left: so it is looked whether that is so."""
-        rate, most = made.usd_per_hour, request.max_usd_per_hour
-        if rate is None or most is None or rate <= most:
-            return made
-        text = f"Vast.ai made {made.id} at ${rate} per hour, above ${most}"
-        try:
-            self._instances.expire(made.id)
+        """It is ended, and looked for, within this call: their turns are waited for."""
+
+        def end() -> None:
+            self._instances.expire(made.id, ending=True)
             client.destroy(made.id, patience=DESCRIBE_PATIENCE)
-            client.instance(made.id, patience=DESCRIBE_PATIENCE)
-        except NotFound:
-            raise OfferGone(f"{text}; it was ended", provider=self.name) from None
-        except ProviderError as error:
-            text = f"{text}; whether it was ended is not known: {error}"
-        raise Ambiguous(text, created_id=made.id, provider=self.name)
+
+        def look() -> Json:
+            return client.instance(made.id, patience=DESCRIBE_PATIENCE)
+
+        return affordable(made, request, cloud="Vast.ai", end=end, look=look)
 
     def _instance(self, row: Json) -> Instance:
         now, instance_id = self._settings.now(), str(row["id"])
@@ -351,15 +344,6 @@ class VastProvider:
                 credit = None
             self._credit = (credit, now)
         return self._credit[0]
-
-    def _is_gone(self, instance_id: str) -> bool:
-        try:
-            self.get(instance_id)
-        except NotFound:
-            return True
-        except (Throttled, Unreachable):
-            return False
-        return False
 
 
 def _debounced(found: Standing, watched: _Watched, now: datetime) -> Standing:

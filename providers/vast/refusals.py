@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import requests
-from urllib3.exceptions import ConnectTimeoutError, MaxRetryError, NewConnectionError
 
 from providers.errors import (
     Ambiguous,
@@ -29,6 +28,7 @@ from providers.errors import (
     Throttled,
     Unreachable,
 )
+from providers.transport import Answer, unanswered
 from providers.vast.pace import CREATE, usual_wait
 
 BURST_SECONDS = 10.0  # many requests at once with one key are answered with a 403 in HTML (seen by others, 2026)
@@ -39,19 +39,6 @@ _LONGEST_WAIT = 24 * 3600.0
 _THRESHOLD = re.compile(r"threshold=(\d+(?:\.\d+)?)")
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What came back over HTTP."""
-
-    status: int
-    text: str
-    headers: Mapping[str, str]
-
-    def body(self) -> Any:
-        """The JSON of it. Raises ValueError."""
-        return json.loads(self.text)
-
-
 def translate(
     problem: Answer | requests.RequestException, *, call: str, now: datetime, secrets: Iterable[str] = ()
 ) -> ProviderError:
@@ -59,11 +46,8 @@ def translate(
 
     After a create that has no clean answer there may be a machine that bills, with or without its id in the answer.
     """
-    lost: type[ProviderError] = Ambiguous if call == CREATE else Unreachable
     if isinstance(problem, requests.RequestException):
-        if _never_sent(problem):
-            return Unreachable(f"Vast.ai is not reached: {_kind(problem)}", provider=_NAME)
-        return lost(f"Vast.ai did not answer: {_kind(problem)}", provider=_NAME)
+        return unanswered(problem, cloud="Vast.ai", provider=_NAME, creating=call == CREATE)
     said = _Said.in_answer(problem, secrets)
     if call == CREATE and said.created_id is not None:
         # A bid that is too low leaves an instance behind, stopped, and its disk is billed.
@@ -78,6 +62,7 @@ def translate(
         kind, why = known
         return kind(f"{why}: {said}", provider=_NAME)
     if not said.is_json or not (problem.status == 200 or 400 <= problem.status < 500) or problem.status == 408:
+        lost = Ambiguous if call == CREATE else Unreachable
         return lost(f"Vast.ai answered {problem.status}: {said}", provider=_NAME)
     kind, why = _BY_STATUS.get(problem.status, (Rejected, "Vast.ai refuses the request"))
     return kind(f"{why}: {said}", provider=_NAME)
@@ -176,19 +161,3 @@ def _fit(text: str, secrets: Iterable[str]) -> str:
     for secret in filter(None, secrets):
         text = text.replace(secret, "***")
     return " ".join(text.split())[:_LONGEST_TEXT]
-
-
-def _never_sent(error: requests.RequestException) -> bool:
-    """Whether the connection was never made."""
-    if isinstance(error, requests.ConnectTimeout):
-        return True
-    if isinstance(error, ValueError):  # an address that is none
-        return not isinstance(error, requests.JSONDecodeError)
-    cause = error.args[0] if error.args else None
-    reason = cause.reason if isinstance(cause, MaxRetryError) else None
-    return isinstance(reason, (NewConnectionError, ConnectTimeoutError))
-
-
-def _kind(error: Exception) -> str:
-    """Without the text: it repeats addresses and headers."""
-    return "it took too long" if isinstance(error, requests.Timeout) else type(error).__name__

@@ -98,6 +98,7 @@ class Contracts:
         self._machines = machines
         self._bill = bill
         self._clock = clock
+        self.least_boot = LEAST_BOOT
         self.all: dict[int, Contract] = {}
 
     def alive(self) -> list[Contract]:
@@ -217,7 +218,7 @@ class Contracts:
         if contract.machine.phase is MachinePhase.FAILED:
             self._fail_to_start(contract, now)
             return
-        if contract.actual != "loading" and now >= contract.booting_since + PROVISIONING:
+        if contract.actual != "loading" and now >= contract.booting_since + min(PROVISIONING, self.least_boot):
             contract.actual, contract.message = "loading", f"{contract.launch.image}: Pulling from repository"
         if not self._has_begun(contract, now):
             contract.last_not_up = now
@@ -294,7 +295,7 @@ class Contracts:
         """After a first boot it still reads `exited` until the host has started the container again."""
         now = self._clock()
         contract.booting_since, contract.running_since, contract.last_not_up = now, None, None
-        contract.ready_at = now + LEAST_BOOT
+        contract.ready_at = now + self.least_boot
         contract.relaunched = contract.made
         if contract.made:
             self._machines.resume(contract.name)

@@ -30,9 +30,11 @@ from providers.errors import (
     Unreachable,
 )
 from providers.runpod import client as module
-from providers.runpod.client import Answer, NoPlace, translate
+from providers.runpod.client import NoPlace, translate
+from providers.transport import Answer
 from tests.fakes.clock import FakeClock
-from tests.providers.runpod.wire import KEY, Reply, Wire, client, pod
+from tests.providers.runpod.wire import Wire, client, pod
+from tests.providers.wire import KEY, Reply
 
 GONE = "There are no longer any instances available with the requested specifications. Please refresh and try again."
 DISK = "There are no longer any instances available with enough disk space."
@@ -93,7 +95,9 @@ TABLE: list[tuple[str, Answer | requests.RequestException, type[ProviderError], 
     ("read timeout", requests.ReadTimeout("HTTPSConnectionPool(...)"), Ambiguous, Unreachable),
     ("dropped", requests.ConnectionError(ProtocolError("Connection aborted.")), Ambiguous, Unreachable),
     ("half an answer", requests.exceptions.ChunkedEncodingError("0 bytes"), Ambiguous, Unreachable),
+    ("two lengths", requests.exceptions.InvalidHeader("Content-Length"), Ambiguous, Unreachable),
     ("connect timeout", requests.ConnectTimeout("timed out"), Unreachable, None),
+    ("no address", requests.exceptions.InvalidURL("http://"), Unreachable, None),
 ]  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import requests
 
-from providers.base import InstanceStatus, RegistryLogin
+from providers.base import InstanceStatus
 from providers.errors import (
     Ambiguous,
     NoCapacity,
@@ -20,22 +20,10 @@ from providers.errors import (
 )
 from providers.runpod import mapping
 from providers.runpod.provider import CANDIDATES
-from tests.providers.runpod.wire import Reply, Wire, offer, pod, provider, request
+from tests.providers.runpod.wire import EMPTY, GONE, LOGIN, NO_BODY, Wire, broken, offer, pod, provider, refused
+from tests.providers.wire import Reply, request
 
 Json = dict[str, Any]
-
-NO_BODY = Reply(204)
-GONE = Reply(404, {"title": "Not Found", "status": 404, "detail": "pod not found"})
-EMPTY: Json = {"pods": []}
-LOGIN = RegistryLogin(server="ghcr.io", username="user", password="pa55-w0rd")
-
-
-def broken(status: int = 500) -> Reply:
-    return Reply(status, {"title": "x", "status": status, "detail": "internal server error"})
-
-
-def refused(detail: str, status: int = 400) -> Reply:
-    return Reply(status, {"title": "Bad Request", "status": status, "detail": detail})
 
 
 class TestCreate:

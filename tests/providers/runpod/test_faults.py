@@ -7,13 +7,12 @@ import os
 import shlex
 import subprocess
 from collections.abc import Iterator
-from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from providers.base import Instance, InstanceStatus, Offer, OfferQuery, RegistryLogin, Settings
+from providers.base import Instance, InstanceStatus, OfferQuery, RegistryLogin, Settings
 from providers.errors import (
     Ambiguous,
     AuthFailed,
@@ -24,50 +23,24 @@ from providers.errors import (
     Throttled,
     Unreachable,
 )
-from providers.rehearsal.faults import Fault
 from providers.rehearsal.machines.paper import PaperMachines
 from providers.rehearsal.runpod.cloud import RunpodCloud
 from providers.rehearsal.web import Served
 from providers.runpod import client, mapping
 from providers.runpod.provider import RunpodProvider
-from tests.providers.runpod.wire import request
+from tests.providers.tenants import NAME, Renter
 
 pytestmark = pytest.mark.process
 
-NAME = "gpujob-r-abc123-1-1"
 QUERY = OfferQuery(gpus=("RTX4090",), gpu_count=1, disk_gb=20)
 
 
-class Tenant:
+class Tenant(Renter[RunpodCloud, RunpodProvider]):
     def __init__(self, cloud: RunpodCloud, home: Path) -> None:
         self.cloud = cloud
         self.settings = Settings(home=home, env=cloud.environment(), now=cloud.clock)
         self.provider = RunpodProvider(self.settings)
-        self.offer: Offer = next(each for each in self.provider.offers(QUERY) if each.offer_id.startswith("secure:"))
-
-    def fault(self, kind: str, **how: object) -> None:
-        self.cloud.faults.add(Fault(kind=kind, **how))  # type: ignore[arg-type]
-
-    def create(self, name: str = NAME, **changes: object) -> Instance:
-        deadline = self.cloud.clock() + timedelta(hours=1)
-        return self.provider.create(self.offer, request(name=name, deadline=deadline, **changes))
-
-    def later(self, seconds: float) -> None:
-        self.cloud.clock.advance(seconds)
-
-    def end(self, instance_id: str) -> int:
-        """Terminate until it is gone; how often that was."""
-        for number in range(1, 20):
-            self.provider.terminate(instance_id)
-            try:
-                self.provider.get(instance_id)
-            except NotFound:
-                return number
-            self.later(5)
-        raise AssertionError("it never went")
-
-    def alive(self) -> list[str]:
-        return [machine.name for machine in self.cloud.everything() if machine.alive]
+        self.offer = next(each for each in self.provider.offers(QUERY) if each.offer_id.startswith("secure:"))
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from providers.base import InstanceStatus, RegistryLogin, Runs, SshAccess
 from providers.errors import Rejected
 from providers.runpod import mapping
 from tests.fakes.clock import START
-from tests.providers.runpod.wire import DIRECT, offer, pod, request
+from tests.providers.runpod.wire import DIRECT, offer, pod
+from tests.providers.wire import request
 
 Json = dict[str, Any]
 

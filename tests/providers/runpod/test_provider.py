@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from providers.base import InstanceStatus, OfferQuery, RegistryLogin, Settings
+from providers.base import InstanceStatus, OfferQuery, Settings
 from providers.errors import (
     AuthFailed,
     NotFound,
@@ -22,22 +22,10 @@ from providers.errors import (
 from providers.runpod import mapping
 from providers.runpod.provider import RunpodProvider
 from tests.fakes.clock import FakeClock
-from tests.providers.runpod.wire import DIRECT, Reply, Wire, offer, pod, provider, request
+from tests.providers.runpod.wire import DIRECT, EMPTY, GONE, NO_BODY, Wire, broken, offer, pod, provider, refused
+from tests.providers.wire import Reply, request
 
 Json = dict[str, Any]
-
-NO_BODY = Reply(204)
-GONE = Reply(404, {"title": "Not Found", "status": 404, "detail": "pod not found"})
-EMPTY: Json = {"pods": []}
-LOGIN = RegistryLogin(server="ghcr.io", username="user", password="pa55-w0rd")
-
-
-def broken(status: int = 500) -> Reply:
-    return Reply(status, {"title": "x", "status": status, "detail": "internal server error"})
-
-
-def refused(detail: str, status: int = 400) -> Reply:
-    return Reply(status, {"title": "Bad Request", "status": status, "detail": detail})
 
 
 class TestWithoutAKey:

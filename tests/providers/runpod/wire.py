@@ -2,90 +2,44 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-import requests
-from requests.adapters import BaseAdapter
-from requests.structures import CaseInsensitiveDict
-
-from providers.base import LaunchRequest, Now, Offer, Settings
-from providers.runpod.account import Account
+from providers.accounts import Account
+from providers.base import Now, Offer, RegistryLogin, Settings
 from providers.runpod.client import Client
 from providers.runpod.provider import RunpodProvider
 from tests.fakes.clock import START, FakeClock
+from tests.providers.wire import KEY, Reply, ScriptedWire, mounted
 
-KEY = "rehearsal-unit-key"
 BASE = "https://api.runpod.io"
 
 Json = dict[str, Any]
 
 
-@dataclass
-class Reply:
-    status: int = 200
-    body: Any = None
-    text: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-Answer = Reply | Exception | Callable[[requests.PreparedRequest], Any]
-
-
-class Wire(BaseAdapter):
-    """Answers by "METHOD /path": the first of several answers is used up, the last one stays."""
+class Wire(ScriptedWire):
+    """What RunPod says to a path that it does not know."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.answers: dict[str, list[Answer]] = {}
-        self.asked: list[requests.PreparedRequest] = []
-        self.proxies: list[Mapping[str, str]] = []  # by which each request would have gone
-
-    def on(self, call: str, *answers: Any) -> Wire:
-        """A dict is the body of a 200."""
-        self.answers[call] = [Reply(body=answer) if isinstance(answer, dict) else answer for answer in answers]
-        return self
-
-    def calls(self, call: str = "") -> list[str]:
-        found = [f"{request.method} {path_of(request)}" for request in self.asked]
-        return [each for each in found if call in each]
-
-    def body(self, call: str) -> Json:
-        """The body of the newest such request."""
-        request = [each for each in self.asked if f"{each.method} {path_of(each)}" == call][-1]
-        body: Json = json.loads(request.body or b"{}")
-        return body
-
-    def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
-        self.asked.append(request)
-        self.proxies.append(options.get("proxies") or {})
-        left = self.answers.get(f"{request.method} {path_of(request)}", [Reply(404, {"detail": "resource not found"})])
-        answer: Any = left.pop(0) if len(left) > 1 else left[0]
-        if callable(answer) and not isinstance(answer, Exception):
-            answer = answer(request)
-        if isinstance(answer, Exception):
-            raise answer
-        return _response(request, answer if isinstance(answer, Reply) else Reply(body=answer))
-
-    def close(self) -> None:
-        """Nothing is open."""
+        super().__init__(Reply(404, {"detail": "resource not found"}))
 
 
-def path_of(request: requests.PreparedRequest) -> str:
-    return str(request.path_url).partition("?")[0]
+NO_BODY = Reply(204)
+GONE = Reply(404, {"title": "Not Found", "status": 404, "detail": "pod not found"})
+EMPTY: Json = {"pods": []}
+LOGIN = RegistryLogin(server="ghcr.io", username="user", password="pa55-w0rd")
+
+
+def broken(status: int = 500) -> Reply:
+    return Reply(status, {"title": "x", "status": status, "detail": "internal server error"})
+
+
+def refused(detail: str, status: int = 400) -> Reply:
+    return Reply(status, {"title": "Bad Request", "status": status, "detail": detail})
 
 
 def client(wire: Wire, now: Now | None = None, *, base: str = BASE, key: str = KEY) -> Client:
     return mounted(Client(Account(base, key), now or FakeClock()), wire)
-
-
-def mounted(made: Client, wire: Wire) -> Client:
-    made.session.mount("https://", wire)
-    made.session.mount("http://", wire)
-    return made
 
 
 def provider(wire: Wire, clock: FakeClock | None = None, *, key: str = KEY, tmp: Any = None) -> RunpodProvider:
@@ -149,29 +103,3 @@ def offer(offer_id: str = "secure:NVIDIA GeForce RTX 4090:1:any", **changes: Any
         "source": "test",
     }
     return Offer(**{**made, **changes})
-
-
-def request(**changes: Any) -> LaunchRequest:
-    made: Json = {
-        "name": "gpujob-r-abc123-1-1",
-        "owner": "alice",
-        "run_id": "r-abc123",
-        "attempt": 1,
-        "deadline": START.replace(hour=13),
-        "disk_gb": 19.5,
-        "image": "python:3.12",
-        "public_key": "ssh-ed25519 AAAApublic",
-    }
-    return LaunchRequest(**{**made, **changes})
-
-
-def _response(asked: requests.PreparedRequest, reply: Reply) -> requests.Response:
-    response = requests.Response()
-    response.status_code = reply.status
-    response.headers = CaseInsensitiveDict(reply.headers)
-    text = reply.text if reply.text is not None else "" if reply.body is None else json.dumps(reply.body)
-    response._content = text.encode()
-    response.encoding = "utf-8"
-    response.url = str(asked.url)
-    response.request = asked
-    return response

@@ -17,20 +17,19 @@ from tests.providers.vast.wire import (
     CHARGES,
     CREATE,
     DESTROY,
-    KEY,
     LIST,
     MADE,
     ME,
     SEARCH,
     SHOW,
     YES,
-    Reply,
     Wire,
     ask,
     client,
     instance,
     listed,
 )
+from tests.providers.wire import KEY, Reply
 
 BODY = {"image": "python:3.12"}
 

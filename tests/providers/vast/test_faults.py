@@ -23,8 +23,9 @@ from providers.errors import (
 from providers.rehearsal.faults import Fault
 from providers.vast import client
 from providers.vast.pace import CREATE
-from tests.providers.vast.tenant import NAME, QUERY, SPOT, Tenant, renting
-from tests.providers.vast.wire import request
+from tests.providers.tenants import NAME
+from tests.providers.vast.tenant import QUERY, SPOT, Tenant, renting
+from tests.providers.wire import request
 
 pytestmark = pytest.mark.process
 

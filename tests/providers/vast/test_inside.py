@@ -25,7 +25,8 @@ from providers.rehearsal.web import Served
 from providers.vast import launch, mapping
 from providers.vast.provider import VastProvider
 from tests.fakes.clock import START
-from tests.providers.vast.wire import offer, request
+from tests.providers.vast.wire import offer
+from tests.providers.wire import request
 
 FAR = START + timedelta(days=36_500)  # the switch must not ask the real cloud for anything
 

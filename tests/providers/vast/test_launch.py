@@ -17,7 +17,7 @@ from providers import pods
 from providers.errors import Rejected
 from providers.vast import launch
 from tests.fakes.clock import START
-from tests.providers.vast.wire import request
+from tests.providers.wire import request
 
 LONG_KEY = "ssh-rsa " + "A" * 2200
 

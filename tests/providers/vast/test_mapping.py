@@ -14,7 +14,8 @@ from providers.errors import Rejected
 from providers.vast import mapping
 from providers.vast.standing import standing
 from tests.fakes.clock import START
-from tests.providers.vast.wire import RUNNING, STOPPED, instance, offer, request
+from tests.providers.vast.wire import RUNNING, STOPPED, instance, offer
+from tests.providers.wire import request
 
 
 def seen(*, ending: bool = False, **changes: Any) -> Instance:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,7 +26,6 @@ from tests.providers.vast.wire import (
     SHOW,
     STOPPED,
     YES,
-    Reply,
     Wire,
     ask,
     creating,
@@ -35,8 +33,8 @@ from tests.providers.vast.wire import (
     listed,
     offer,
     provider,
-    request,
 )
+from tests.providers.wire import Reply, request
 
 ONE = OfferQuery(gpus=("RTX4090",), gpu_count=1)
 GONE = Reply(410, {"success": False, "error": "no_such_ask", "msg": "no_such_ask 7 is no longer available."})
@@ -381,52 +379,6 @@ def test_without_a_row_nothing_is_said() -> None:
     wire = Wire().on(LIST, listed(instance())).on(CHARGES, bill(source="instance-999"))
     cloud = provider(wire)
     assert cloud.charges(cloud.get("101"), START) == ()
-
-
-# -- check ------------------------------------------------------------------------------------------------------------
-
-
-def test_a_check_tells_the_credit_and_nobodys_address() -> None:
-    wire = Wire().on(LIST, listed(instance())).on(ME, {"credit": 12.5, "email": "alice@example.org", "balance": 0})
-    found = provider(wire).check()
-    assert found.usable and "1 instance " in found.notes[0] and "$12.50" in found.notes[1]
-    assert "alice@example.org" not in str(found)
-
-
-@pytest.mark.parametrize(
-    ("credit", "usable", "words"),
-    [(0, False, "billing"), (-3.2, False, "billing"), (0.4, True, "stops"), (None, True, "not known")],
-)
-def test_a_check_says_when_there_is_too_little_money(credit: float | None, usable: bool, words: str) -> None:
-    found = provider(Wire().on(LIST, listed()).on(ME, {"credit": credit})).check()
-    assert found.usable is usable and words in " ".join((*found.problems, *found.notes))
-
-
-def test_a_key_that_may_not_see_the_credit_can_rent() -> None:
-    denied = Reply(403, {"success": False, "error": "forbidden", "msg": "not permitted"})
-    found = provider(Wire().on(LIST, listed()).on(ME, denied)).check()
-    assert found.usable and "user_read" in found.notes[1]
-
-
-@pytest.mark.parametrize(
-    ("answer", "words"),
-    [
-        (Reply(401, {"success": False, "error": "auth_error", "msg": "Invalid user key"}), "VAST_API_KEY"),
-        (Reply(403, {"success": False, "error": "forbidden", "msg": "not permitted"}), "permission"),
-        (requests.ConnectTimeout("slow"), "not reached"),
-        (Reply(502, text="<html>502</html>"), "502"),
-    ],
-    ids=repr,
-)
-def test_a_check_says_why_nothing_can_be_rented(answer: object, words: str) -> None:
-    found = provider(Wire().on(LIST, answer)).check()
-    assert not found.usable and words in found.problems[0]
-
-
-def test_a_check_without_a_key_asks_nobody(tmp_path: Path) -> None:
-    wire = Wire()
-    found = provider(wire, key="", home=tmp_path).check()
-    assert "VAST_API_KEY" in found.problems[0] and not wire.asked
 
 
 def test_what_the_cloud_is_like() -> None:

@@ -23,8 +23,9 @@ from providers.errors import (
     Throttled,
     Unreachable,
 )
+from providers.transport import Answer
 from providers.vast.pace import CREATE, DESTROY, LIST, SEARCH, SHOW
-from providers.vast.refusals import Answer, translate
+from providers.vast.refusals import translate
 from tests.fakes.clock import START
 
 HTML = "<html><head><title>503 Service not available</title></head><body>no_such_ask</body></html>"
@@ -100,6 +101,7 @@ TABLE: list[tuple[str, Problem, type[ProviderError], type[ProviderError] | None]
     ("read time-out", requests.ReadTimeout("read timed out"), Ambiguous, Unreachable),
     ("dropped", dropped(), Ambiguous, Unreachable),
     ("answer cut off", requests.exceptions.ChunkedEncodingError("incomplete read"), Ambiguous, Unreachable),
+    ("an answer with two lengths", requests.exceptions.InvalidHeader("Content-Length"), Ambiguous, Unreachable),
     ("connect time-out", requests.ConnectTimeout("timed out"), Unreachable, None),
     ("nobody listens", refused_connection(), Unreachable, None),
     ("no address", requests.exceptions.InvalidURL("http://"), Unreachable, None),

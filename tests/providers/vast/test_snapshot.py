@@ -81,7 +81,7 @@ def test_what_is_being_ended_is_asked_for_by_itself() -> None:
     clock = FakeClock()
     source, seen = Source(clock, 101), Instances(clock)
     seen.get(source, "101")
-    seen.expire("101")
+    seen.expire("101", ending=True)
     del source.there[101]
     with pytest.raises(NotFound):
         seen.get(source, "101")
@@ -91,7 +91,7 @@ def test_what_is_being_ended_is_asked_for_by_itself() -> None:
 def test_while_its_own_turn_has_not_come_a_list_that_shows_it_will_do() -> None:
     clock = FakeClock()
     source, seen = Source(clock, 101), Instances(clock)
-    seen.expire("101")
+    seen.expire("101", ending=True)
     source.errors["101"] = [Throttled("later", after=2), Throttled("later", after=2)]
     assert seen.get(source, "101")["id"] == 101
     source.listed.clear()

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import requests
-from requests.adapters import BaseAdapter
-from requests.structures import CaseInsensitiveDict
-
-from providers.base import LaunchRequest, Offer, Settings
-from providers.vast.account import Account
+from providers.accounts import Account
+from providers.base import Offer, Settings
 from providers.vast.client import Client
 from providers.vast.provider import VastProvider
 from tests.fakes.clock import START, FakeClock
+from tests.providers.wire import KEY, Reply, ScriptedWire, mounted
 
-KEY = "rehearsal-unit-key"
 BASE = "https://console.vast.ai"
 
 SEARCH, LIST, ME, CHARGES = (
@@ -35,56 +28,11 @@ YES = {"success": True}
 Json = dict[str, Any]
 
 
-@dataclass
-class Reply:
-    status: int = 200
-    body: Any = None
-    text: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-class Wire(BaseAdapter):
-    """Answers by "METHOD /path": the first of several answers is used up, the last one stays."""
+class Wire(ScriptedWire):
+    """What Vast.ai says to a path that it does not know."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.answers: dict[str, list[Any]] = {}
-        self.asked: list[requests.PreparedRequest] = []
-        self.timeouts: list[Any] = []
-        self.closed = 0
-
-    def on(self, call: str, *answers: Any) -> Wire:
-        """A dict is the body of a 200."""
-        self.answers[call] = [Reply(body=answer) if isinstance(answer, dict) else answer for answer in answers]
-        return self
-
-    def calls(self, call: str = "") -> list[str]:
-        found = [f"{request.method} {path_of(request)}" for request in self.asked]
-        return [each for each in found if call in each]
-
-    def body(self, call: str) -> Json:
-        """The body of the newest such request."""
-        request = [each for each in self.asked if f"{each.method} {path_of(each)}" == call][-1]
-        body: Json = json.loads(request.body or b"{}")
-        return body
-
-    def send(self, request: requests.PreparedRequest, *_: Any, **options: Any) -> requests.Response:
-        self.asked.append(request)
-        self.timeouts.append(options.get("timeout"))
-        left = self.answers.get(f"{request.method} {path_of(request)}", [Reply(404, text="<html>nothing here</html>")])
-        answer: Any = left.pop(0) if len(left) > 1 else left[0]
-        if callable(answer) and not isinstance(answer, Exception):
-            answer = answer(request)
-        if isinstance(answer, Exception):
-            raise answer
-        return _response(request, answer if isinstance(answer, Reply) else Reply(body=answer))
-
-    def close(self) -> None:
-        self.closed += 1
-
-
-def path_of(request: requests.PreparedRequest) -> str:
-    return str(request.path_url).partition("?")[0]
+        super().__init__(Reply(404, text="<html>nothing here</html>"))
 
 
 def client(wire: Wire, clock: FakeClock | None = None, *, key: str = KEY, patience: float = 1.5) -> Client:
@@ -92,12 +40,6 @@ def client(wire: Wire, clock: FakeClock | None = None, *, key: str = KEY, patien
     now = clock or FakeClock()
     account = Account(BASE, key, None if key else "there is no key")
     return mounted(Client(account, now, sleep=now.advance, patience=patience), wire)
-
-
-def mounted(made: Client, wire: Wire) -> Client:
-    made.session.mount("https://", wire)
-    made.session.mount("http://", wire)
-    return made
 
 
 def provider(
@@ -109,7 +51,7 @@ def provider(
     def connect(account: Account) -> Client:
         return mounted(Client(account, now, sleep=now.advance, patience=patience), wire)
 
-    return VastProvider(settings, connect=connect)
+    return VastProvider(settings, connect=connect, sleep=now.advance)
 
 
 def instance(number: int = 101, label: str | None = "gpujob-r-abc123-1-1", **changes: Any) -> Json:
@@ -213,33 +155,7 @@ def offer(offer_id: str = "7", **changes: Any) -> Offer:
     return Offer(**{**made, **changes})
 
 
-def request(**changes: Any) -> LaunchRequest:
-    made: Json = {
-        "name": "gpujob-r-abc123-1-1",
-        "owner": "alice",
-        "run_id": "r-abc123",
-        "attempt": 1,
-        "deadline": START.replace(hour=13),
-        "disk_gb": 19.5,
-        "image": "python:3.12",
-        "public_key": "ssh-ed25519 AAAApublic",
-    }
-    return LaunchRequest(**{**made, **changes})
-
-
 def creating(wire: Wire, row: Json | None = None) -> Wire:
     """All that a create asks for goes well."""
     wire.on(LIST, listed()).on(CREATE, MADE).on(ATTACH, YES)
     return wire.on(SHOW, {"instances": row or instance()})
-
-
-def _response(asked: requests.PreparedRequest, reply: Reply) -> requests.Response:
-    response = requests.Response()
-    response.status_code = reply.status
-    response.headers = CaseInsensitiveDict(reply.headers)
-    text = reply.text if reply.text is not None else "" if reply.body is None else json.dumps(reply.body)
-    response._content = text.encode()
-    response.encoding = "utf-8"
-    response.url = str(asked.url)
-    response.request = asked
-    return response
