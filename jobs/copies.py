@@ -38,22 +38,24 @@ class Copies:
     def __init__(self, folder: Path) -> None:
         self._folder = folder.resolve()
         self._partial = self._folder.with_name(f".{self._folder.name}.partial")
+        self._made: set[str] = set()  # folders that are there
 
     def has(self, entry: FileEntry) -> bool:
         """Whether there is a file of that name and size. Whether it is the same one, a record or `verify` must say."""
         try:
-            found = self._path(entry).lstat()
+            found = os.lstat(self._path(entry))
         except (OSError, ValueError):
             return False
         return stat.S_ISREG(found.st_mode) and found.st_size == entry.bytes
 
     def verify(self, entry: FileEntry) -> bool:
         """Whether the copy has the announced content."""
-        return self.has(entry) and _digest(self._path(entry)).hexdigest() == entry.sha256
+        return self.has(entry) and _digest(Path(self._path(entry))).hexdigest() == entry.sha256
 
     def refuse(self, entries: Sequence[FileEntry]) -> Why:
         """Those that cannot have a place in the folder, and why."""
-        refused = {entry.path: why for entry in entries if (why := self._why_not(entry))}
+        real: set[str] = set()
+        refused = {entry.path: why for entry in entries if (why := self._why_not(entry, real))}
         return {**refused, **self._clashes([entry for entry in entries if entry.path not in refused])}
 
     def fetch(self, machine: Machine, entries: Sequence[FileEntry], on_whole: Callable[[FileEntry], None]) -> Why:
@@ -75,10 +77,12 @@ class Copies:
         """Remove what came of files that are not whole."""
         shutil.rmtree(self._partial, ignore_errors=True)
 
-    def _path(self, entry: FileEntry) -> Path:
-        return self._folder / entry.path
+    def _path(self, entry: FileEntry) -> str:
+        """A plain string: there may be 100,000 of them, and a Path takes longer to make than a file to look at."""
+        return f"{self._folder}/{entry.path}"
 
-    def _why_not(self, entry: FileEntry) -> str | None:
+    def _why_not(self, entry: FileEntry, real: set[str]) -> str | None:
+        """`real` are folders that are known to be no links."""
         parts = entry.path.split("/")
         if "\0" in entry.path or any(part in ("", ".", "..") for part in parts):
             return "its name leads out of the folder"
@@ -86,9 +90,12 @@ class Copies:
             return "its name leads out of the folder on other systems"
         if entry.bytes < 0 or entry.sha256 is None or not _SHA256.fullmatch(entry.sha256):
             return "the machine did not say what is in it"
-        for depth in range(1, len(parts)):
-            if self._folder.joinpath(*parts[:depth]).is_symlink():
-                return f"{'/'.join(parts[:depth])} is a link in the local folder"
+        parent = "/".join(parts[:-1])
+        if parent not in real:
+            for depth in range(1, len(parts)):
+                if self._folder.joinpath(*parts[:depth]).is_symlink():
+                    return f"{'/'.join(parts[:depth])} is a link in the local folder"
+            real.add(parent)
         return None
 
     def _clashes(self, entries: Sequence[FileEntry]) -> Why:
@@ -112,8 +119,9 @@ class Copies:
 
     def _drop_stale(self, entries: Sequence[FileEntry]) -> None:
         """Parts of what is no longer wanted as it was."""
-        wanted = {self._part(entry) for entry in entries}
-        for path in self._partial.iterdir():
+        parts = list(self._partial.iterdir())
+        wanted = {self._part(entry) for entry in entries} if parts else set()
+        for path in parts:
             if path not in wanted:
                 path.unlink(missing_ok=True)
 
@@ -140,12 +148,13 @@ class Copies:
 
     def _keep(self, entry: FileEntry, content: Iterator[bytes], on_whole: Callable[[FileEntry], None]) -> str | None:
         part = self._part(entry)
-        digest = hashlib.sha256()
-        with part.open("wb") as file:
+        digest, size = hashlib.sha256(), 0
+        with part.open("wb", buffering=0) as file:
             for chunk in content:
                 digest.update(chunk)
                 file.write(chunk)
-        return self._place(entry, part, digest.hexdigest(), on_whole)
+                size += len(chunk)
+        return self._place(entry, part, digest.hexdigest(), size, on_whole)
 
     def _fetch_big(self, machine: Machine, entry: FileEntry, on_whole: Callable[[FileEntry], None]) -> str | None:
         part = self._part(entry)
@@ -165,15 +174,17 @@ class Copies:
         if left:
             part.unlink(missing_ok=True)
             return CHANGED
-        return self._place(entry, part, digest.hexdigest(), on_whole)
+        return self._place(entry, part, digest.hexdigest(), part.stat().st_size, on_whole)
 
-    def _place(self, entry: FileEntry, part: Path, digest: str, on_whole: Callable[[FileEntry], None]) -> str | None:
-        if digest != entry.sha256 or part.stat().st_size != entry.bytes:
+    def _place(
+        self, entry: FileEntry, part: Path, digest: str, size: int, on_whole: Callable[[FileEntry], None]
+    ) -> str | None:
+        if digest != entry.sha256 or size != entry.bytes:
             part.unlink(missing_ok=True)
             return CHANGED
         path = self._path(entry)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self._make_way(path)
             part.replace(path)
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno not in (*_ABOUT_THE_NAME, errno.EEXIST):
@@ -182,6 +193,12 @@ class Copies:
             return f"it has no place here: {error}"
         on_whole(entry)
         return None
+
+    def _make_way(self, path: str) -> None:
+        parent = path.rpartition("/")[0]
+        if parent not in self._made:
+            Path(parent).mkdir(parents=True, exist_ok=True)
+            self._made.add(parent)
 
 
 def _append(

@@ -360,8 +360,8 @@ class TestThisComputer:
     ) -> None:
         real = Path.replace
 
-        def full(self: Path, target: Path) -> Path:
-            if target.name == "b":
+        def full(self: Path, target: str | Path) -> Path:
+            if Path(target).name == "b":
                 raise OSError(errno.ENOSPC, "No space left on device")
             return real(self, target)
 
