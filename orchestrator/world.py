@@ -104,6 +104,10 @@ class World:
                 self._machines[name] = self.connect(name, access, folder)
             return self._machines[name]
 
+    def expect_ssh(self) -> None:
+        """Import what a connection needs while there is nothing else to do: paramiko takes a tenth of a second."""
+        import jobs.transport.ssh  # noqa: F401
+
     def forget_machine(self, name: str) -> None:
         """Let go of the connection; the next use makes another."""
         with self._lock:

@@ -15,6 +15,8 @@ from typing import Any, Generic, TypeVar
 from providers.base import Now
 from providers.errors import Throttled
 
+NEW_FRESH = timedelta(seconds=0.5)  # of a machine that was just made: a boot may be over in a moment
+NEW_FRESH_PART = 5  # of its age, until that is as long as for any other
 TOLERABLE = timedelta(seconds=30)  # a machine's last state is served for so long when nothing may be asked
 
 Json = dict[str, Any]
@@ -33,6 +35,7 @@ class Snapshot(ABC, Generic[Source]):
         self._listed_at: datetime | None = None
         self._took = timedelta()  # the newest list
         self._ending: set[str] = set()
+        self._put_at: dict[str, datetime] = {}
 
     @abstractmethod
     def _list(self, source: Source) -> list[Json]:
@@ -44,8 +47,11 @@ class Snapshot(ABC, Generic[Source]):
 
     def all(self, source: Source, *, fresh: bool = False) -> Sequence[Json]:
         """Every machine of the account. `fresh` asks in any case."""
+        return self._all(source, timedelta() if fresh else self._fresh_for())
+
+    def _all(self, source: Source, fresh_for: timedelta) -> Sequence[Json]:
         with self._asking:
-            if fresh or not self._is_fresh(self._listed_at):
+            if not self._is_fresh(self._listed_at, fresh_for):
                 asked_at = self._now()
                 listed = self._list(source)
                 self._took = max(timedelta(), self._now() - asked_at)
@@ -56,10 +62,11 @@ class Snapshot(ABC, Generic[Source]):
     def get(self, source: Source, machine_id: str) -> Json:
         """One machine. Raises NotFound when the cloud says so of this very one, never for want of it in a list."""
         row, seen_at = self._seen.get(machine_id, (None, None))
-        if row is not None and self._is_fresh(seen_at):
+        fresh_for = self._fresh_for_one(machine_id)
+        if row is not None and self._is_fresh(seen_at, fresh_for):
             return row
         try:
-            return self._ask(source, machine_id)
+            return self._ask(source, machine_id, fresh_for)
         except Throttled:
             if row is not None and seen_at is not None and timedelta() <= self._now() - seen_at < TOLERABLE:
                 return row
@@ -73,6 +80,7 @@ class Snapshot(ABC, Generic[Source]):
         """A machine that was just made or found: the list may not show it yet."""
         with self._asking:
             self._listed_at = None
+            self._put_at.setdefault(str(row.get("id")), self._now())
             self._remember(row)
 
     def expire(self, machine_id: str = "", *, ending: bool = False) -> None:
@@ -85,13 +93,14 @@ class Snapshot(ABC, Generic[Source]):
             self._seen = {name: seen for name, seen in self._seen.items() if name != machine_id}
             if ending:
                 self._ending.add(machine_id)
+                self._put_at.pop(machine_id, None)
 
     def is_ending(self, machine_id: str) -> bool:
         return machine_id in self._ending
 
-    def _ask(self, source: Source, machine_id: str) -> Json:
+    def _ask(self, source: Source, machine_id: str, fresh_for: timedelta) -> Json:
         if not self.is_ending(machine_id):
-            self.all(source)
+            self._all(source, fresh_for)
             if (listed := self.known(machine_id)) is not None:
                 return listed
         row = self._one(source, machine_id)
@@ -102,8 +111,16 @@ class Snapshot(ABC, Generic[Source]):
     def _remember(self, row: Json) -> None:
         self._seen = {**self._seen, str(row.get("id")): (row, self._now())}
 
-    def _is_fresh(self, at: datetime | None) -> bool:
-        return at is not None and timedelta() <= self._now() - at < self._fresh_for()
+    def _is_fresh(self, at: datetime | None, fresh_for: timedelta) -> bool:
+        return at is not None and timedelta() <= self._now() - at < fresh_for
+
+    def _fresh_for_one(self, machine_id: str) -> timedelta:
+        """What was just made is looked at again sooner: a boot of a second would else be waited for longer."""
+        put_at = self._put_at.get(machine_id)
+        if put_at is None:
+            return self._fresh_for()
+        age = max(timedelta(), self._now() - put_at)
+        return min(self._fresh_for(), max(NEW_FRESH, age / NEW_FRESH_PART, 2 * self._took))
 
     def _fresh_for(self) -> timedelta:
         return self._fresh

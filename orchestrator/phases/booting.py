@@ -92,6 +92,7 @@ def _ask_the_way(visit: Visit) -> Next | None:
         visit.current.running_from = visit.current.running_from or visit.now
     _note_progress(visit, instance.progress)
     if instance.access is None:
+        visit.world.expect_ssh()
         return _keep_booting(visit, instance.detail or instance.status.value)
     ways = [access_to_json(access) for access in (instance.access, *instance.other_access)]
     visit.remember(ways=ways, ways_at=visit.now.isoformat())
