@@ -17,7 +17,7 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,6 +78,7 @@ class FakeMachine:
         self.secrets: dict[str, str] = {}
         self.unpacked: list[tuple[str, str | None]] = []  # (digest, folder), each once
         self.executed: list[Sequence[str]] = []
+        self.images: list[str] = []
         self.installed = 0
         self.visits = 0
         self._clock = clock
@@ -100,6 +101,15 @@ class FakeMachine:
         if (digest, folder) not in self.unpacked:
             self.unpacked.append((digest, folder))
         return {"files": 1, "bytes": 1}
+
+    def has_image(self, name: str, *, timeout: float = 60) -> bool:
+        self._reach()
+        return name in self.images
+
+    def load_image(self, chunks: Iterable[bytes], *, timeout: float = 300) -> None:
+        """Its Docker has an image whose name is what was sent."""
+        self._reach()
+        self.images.append(b"".join(chunks).decode())
 
     def start(
         self, job: Json, secrets: Mapping[str, str], *, registry: Mapping[str, str] | None = None, timeout: float = 60
