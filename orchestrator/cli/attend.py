@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from orchestrator.cli import exit_codes
 from orchestrator.cli.documents import show_document
@@ -19,7 +23,8 @@ def attend(session: Session, run_id: str, *, quiet: bool, as_json: bool) -> int:
     output = None if quiet or as_json else RawOutput()
     told: Teller = Silent() if quiet else teller(shares_screen=output is not None and sys.stdout.isatty())
     try:
-        run = _follow(session, run_id, told, output)
+        with _heard_ctrl_c() as heard:
+            run = _follow(session, run_id, told, output, heard)
     except KeyboardInterrupt:
         told.close()
         say(f"\nDetached: the run goes on.\n  gpujob logs -f {run_id}\n  gpujob cancel {run_id}")
@@ -33,8 +38,26 @@ def attend(session: Session, run_id: str, *, quiet: bool, as_json: bool) -> int:
     return exit_codes.exit_code(run)
 
 
-def _follow(session: Session, run_id: str, told: Teller, output: RawOutput | None) -> Run:
+@contextmanager
+def _heard_ctrl_c() -> Iterator[threading.Event]:
+    """Set by Ctrl-C. KeyboardInterrupt alone can be lost: Python drops one that comes in a finalizer."""
+    heard = threading.Event()
+
+    def hear(*_: object) -> None:
+        heard.set()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, hear)
+    try:
+        yield heard
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _follow(session: Session, run_id: str, told: Teller, output: RawOutput | None, interrupted: threading.Event) -> Run:
     for update in session.follow(run_id):
+        if interrupted.is_set():
+            raise KeyboardInterrupt
         if isinstance(update, Over):
             return update.run
         if isinstance(update, Output):
