@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,20 +17,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-CLOUDS = ("aws", "runpod", "vast")
+from providers.rehearsal.server import RehearsalError, check
+
 START_SECONDS = 60.0
 END_SECONDS = 60.0
 _ANSWER_SECONDS = 30.0
 _OF_CLOUDS = ("AWS_", "RUNPOD_", "VAST_", "GPUJOB_DATABASE_URL", "XDG_CONFIG_HOME")
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
-Json = dict[str, Any]
-
-
-class RehearsalError(Exception):
-    """The simulated clouds cannot be had; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +65,7 @@ class SimulatedClouds:
 
 @contextmanager
 def simulated_clouds(
-    names: Sequence[str] = CLOUDS,
+    names: Sequence[str],
     *,
     home: Path,
     env: Mapping[str, str],
@@ -102,24 +96,20 @@ def simulated_clouds(
 
 def _started(child: subprocess.Popen[bytes], log: Path, env: Mapping[str, str]) -> SimulatedClouds:
     assert child.stdout is not None
+    patience = threading.Timer(START_SECONDS, child.kill)
+    patience.start()
     line = child.stdout.readline()
+    patience.cancel()
     if not line:
         said = log.read_text(errors="replace").strip().splitlines()
         raise RehearsalError(f"the simulated clouds did not start: {said[-1] if said else f'see {log}'}")
     answer = json.loads(line)
-    environment = {**_own(env), **answer["environment"]}
-    _refuse_real(environment)
-    return SimulatedClouds(
-        {name: cloud["url"] for name, cloud in answer["clouds"].items()}, environment, answer["machines"]
-    )
+    for name, cloud in answer["clouds"].items():
+        check(name, cloud["environment"], _own(env))
+    urls = {name: cloud["url"] for name, cloud in answer["clouds"].items()}
+    return SimulatedClouds(urls, {**_own(env), **answer["environment"]}, answer["machines"])
 
 
 def _own(env: Mapping[str, str]) -> dict[str, str]:
     """The environment without any way to a real cloud."""
     return {name: value for name, value in env.items() if not name.startswith(_OF_CLOUDS)}
-
-
-def _refuse_real(environment: Mapping[str, str]) -> None:
-    for name, value in environment.items():
-        if name.startswith(_OF_CLOUDS) and "://" in value and urlsplit(value).hostname not in _LOOPBACK:
-            raise RehearsalError(f"{name} is {value}, which is not this computer: a rehearsal does not start")

@@ -20,11 +20,11 @@ from orchestrator.cli.options import complete_gpu, json_option, pairs, train_yam
 from orchestrator.cli.output import data, data_json, layout, say
 from orchestrator.cli.session import Session, pass_session
 from orchestrator.home import Home
+from providers.rehearsal.server import CLOUDS, RehearsalError
 
 if TYPE_CHECKING:
     from orchestrator.rehearsal import Bill, SimulatedClouds
 
-CLOUDS = ("aws", "runpod", "vast")
 PRICES = 12  # rows
 
 
@@ -78,16 +78,15 @@ def rehearse(
     process here, and its GPU is simulated and says so. Ctrl-C ends the job and the clouds. At the end each cloud's own
     bill is laid beside ours, and what is left there is named.
     """
-    from orchestrator.rehearsal import RehearsalError, simulated_clouds
+    from orchestrator.rehearsal import simulated_clouds
 
     file = train_yaml(file)
     home = Home(session.home.root / "rehearsals" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}")
-    names = providers or CLOUDS
+    names = providers or tuple(CLOUDS)
     try:
         with simulated_clouds(names, home=home.root, env=session.env, machines=machines, faults=faults) as clouds:
             say(f"SIMULATED clouds {', '.join(names)}; a machine there is a {_KIND[clouds.machines]} on this computer")
-            shown = shows_prices, as_json
-            return _on(clouds, home, file, {**changes, "providers": tuple(names)}, *shown)
+            return _on(clouds, home, file, {**changes, "providers": names}, shows_prices, as_json)
     except RehearsalError as error:
         raise Stop(str(error)) from None
 
