@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import click
-
 from orchestrator.cli import exit_codes
 from orchestrator.cli.command import command
-from orchestrator.cli.options import complete_provider, json_option
+from orchestrator.cli.options import json_option, providers_option, timeout_option
 from orchestrator.cli.output import data, data_json, layout
 from orchestrator.cli.session import Session, pass_session
 
@@ -27,22 +25,8 @@ if TYPE_CHECKING:
     ),
     exits=(exit_codes.DONE, exit_codes.USAGE, exit_codes.REFUSED),
 )
-@click.option(
-    "--provider",
-    "providers",
-    multiple=True,
-    shell_complete=complete_provider,
-    metavar="NAME",
-    help="Only this; may be given several times.",
-)
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    default=30,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long a cloud may take.",
-)
+@providers_option
+@timeout_option(30)
 @json_option
 @pass_session
 def check(session: Session, providers: tuple[str, ...], timeout: float, as_json: bool) -> int:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -11,6 +12,8 @@ from orchestrator.cli.errors import Stop
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
+Question = TypeVar("Question", bound=Callable[..., object])
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, as docs/json.md describes it.")
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
@@ -46,6 +49,34 @@ def complete_gpu(_ctx: click.Context, _param: click.Parameter, incomplete: str) 
     return [name for name in names() if name.lower().startswith(incomplete.lower())]
 
 
+providers_option = click.option(
+    "--provider",
+    "providers",
+    multiple=True,
+    shell_complete=complete_provider,
+    metavar="NAME",
+    help="Only there; may be given several times.",
+)
+gpu_option = click.option(
+    "--gpu", shell_complete=complete_gpu, metavar="NAME[:N]", help="Instead of resources.gpu; 'cpu' for none."
+)
+spot_option = click.option(
+    "--spot/--no-spot", default=None, help="Whether machines that can be taken away may be used."
+)
+
+
+def timeout_option(seconds: int) -> Callable[[Question], Question]:
+    """How long one cloud may take; `seconds` when it is not said."""
+    return click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        default=seconds,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long a cloud may take.",
+    )
+
+
 run_argument = click.argument("run", shell_complete=_complete_run)
 runs_argument = click.argument("runs", metavar="RUN...", nargs=-1, required=True, shell_complete=_complete_run)
 some_runs_argument = click.argument("runs", metavar="[RUN]...", nargs=-1, shell_complete=_complete_run)
@@ -66,3 +97,8 @@ def train_yaml(file: Path) -> Path:
     if not file.exists():
         raise Stop(f"there is no {file}; `gpujob init` lists templates to start from")
     return file
+
+
+env_option = click.option(
+    "-e", "--env", multiple=True, metavar="NAME=VALUE", callback=pairs, help="A variable for the job."
+)

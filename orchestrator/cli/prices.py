@@ -7,20 +7,18 @@ import io
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from orchestrator.cli import exit_codes
 from orchestrator.cli.command import command
-from orchestrator.cli.options import complete_gpu, complete_provider, json_option
+from orchestrator.cli.options import Question, complete_gpu, json_option, providers_option, timeout_option
 from orchestrator.cli.output import data, data_json, layout, say
 from orchestrator.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
     from orchestrator.placement import Ranked, Ranking
-
-Question = TypeVar("Question", bound=Callable[..., object])
 
 MOST = 1_000_000  # hours or GB
 ON_A_SCREEN = 20  # rows, unless told otherwise
@@ -63,14 +61,7 @@ def _amount(name: str, unit: str, default: float, help_text: str) -> Callable[[Q
     metavar="NAME[:N]",
     help="Only machines with at least N of this GPU (default 1); may be given several times. 'cpu': without a GPU.",
 )
-@click.option(
-    "--provider",
-    "providers",
-    multiple=True,
-    shell_complete=complete_provider,
-    metavar="NAME",
-    help="Only there; may be given several times.",
-)
+@providers_option
 @click.option("--region", "regions", multiple=True, metavar="NAME", help="Only there; may be given several times.")
 @click.option("--spot/--no-spot", default=None, help="Only what can be taken away, or none of it. Default: both.")
 @_amount("--hours", "H", 1, "Hours of work.")
@@ -85,14 +76,7 @@ def _amount(name: str, unit: str, default: float, help_text: str) -> Callable[[Q
     metavar="N",
     help=f"At most so many rows; 0 for all. Default: {ON_A_SCREEN} on a terminal, otherwise all.",
 )
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
-    default=20,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long a cloud may take.",
-)
+@timeout_option(20)
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, with the columns of --json.")
 @json_option
 @pass_session

@@ -16,7 +16,7 @@ import click
 from orchestrator.cli import exit_codes
 from orchestrator.cli.command import command
 from orchestrator.cli.errors import Stop
-from orchestrator.cli.options import complete_gpu, json_option, pairs, train_yaml
+from orchestrator.cli.options import env_option, gpu_option, json_option, spot_option, train_yaml
 from orchestrator.cli.output import data, data_json, layout, say
 from orchestrator.cli.session import Session, pass_session
 from orchestrator.home import Home
@@ -40,12 +40,10 @@ PRICES = 12  # rows
 @click.option(
     "--provider", "providers", multiple=True, type=click.Choice(CLOUDS), help="Only there; may be given several times."
 )
-@click.option(
-    "--gpu", shell_complete=complete_gpu, metavar="NAME[:N]", help="Instead of resources.gpu; 'cpu' for none."
-)
-@click.option("--spot/--no-spot", default=None, help="Whether machines that can be taken away may be used.")
+@gpu_option
+@spot_option
 @click.option("--image", help="Container image; it must be on this computer, or in a registry that can be reached.")
-@click.option("-e", "--env", multiple=True, metavar="NAME=VALUE", callback=pairs, help="A variable for the job.")
+@env_option
 @click.option(
     "--faults",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

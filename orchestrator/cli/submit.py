@@ -9,7 +9,15 @@ import click
 
 from orchestrator.cli import exit_codes
 from orchestrator.cli.command import command
-from orchestrator.cli.options import complete_gpu, complete_provider, json_option, pairs, train_yaml, yes_option
+from orchestrator.cli.options import (
+    env_option,
+    gpu_option,
+    json_option,
+    providers_option,
+    spot_option,
+    train_yaml,
+    yes_option,
+)
 from orchestrator.cli.session import Session, pass_session
 
 
@@ -24,25 +32,16 @@ from orchestrator.cli.session import Session, pass_session
     exits=(exit_codes.USAGE, *exit_codes.OF_A_RUN),
 )
 @click.argument("file", default="train.yaml", type=click.Path(path_type=Path))
-@click.option(
-    "--provider",
-    "providers",
-    multiple=True,
-    shell_complete=complete_provider,
-    metavar="NAME",
-    help="Only there; may be given several times.",
-)
-@click.option(
-    "--gpu", shell_complete=complete_gpu, metavar="NAME[:N]", help="Instead of resources.gpu; 'cpu' for none."
-)
-@click.option("--spot/--no-spot", default=None, help="Whether machines that can be taken away may be used.")
+@providers_option
+@gpu_option
+@spot_option
 @click.option("--image", help="Container image; 'none' runs the job as a process.")
 @click.option("--max-cost", metavar="USD", help="Stop before it costs more.")
 @click.option("--max-duration", metavar="TIME", help="Stop the job after this time: 90m, 2h, 1d.")
 @click.option("--max-price", metavar="USD", help="Rent nothing dearer per hour.")
 @click.option("--name", help="Name of the run.")
 @click.option("--project", help="What its cost is booked on.")
-@click.option("-e", "--env", multiple=True, metavar="NAME=VALUE", callback=pairs, help="A variable for the job.")
+@env_option
 @click.option("-d", "--detach", is_flag=True, help="Print the run's id and return.")
 @click.option("--wait", is_flag=True, help="Say nothing until the end: for CI.")
 @click.option("--dry-run", is_flag=True, help="Say where it would run and what it could cost; create nothing.")
