@@ -46,15 +46,15 @@ def build(context: Path, dockerfile: str, repository: str, *, env: Mapping[str, 
         written = Path(temporary) / "id"
         argv = [docker, "build", "--force-rm", "--iidfile", str(written), "--file", str(context / dockerfile)]
         try:
-            _run([*argv, str(context)], env, say)
+            _run("docker build", [*argv, str(context)], env, say)
         except ImageError as error:
             if "buildx" not in str(error):
                 raise
             # The client lacks its builder; the daemon still has one.
-            _run([*argv, str(context)], {**env, "DOCKER_BUILDKIT": "0"}, say)
+            _run("docker build", [*argv, str(context)], {**env, "DOCKER_BUILDKIT": "0"}, say)
         digest = written.read_text().strip().removeprefix("sha256:")
     name = f"{repository}:sha-{digest[:_TAG_DIGITS]}"
-    _run([docker, "tag", digest, name], env, say)
+    _run("docker tag", [docker, "tag", digest, name], env, say)
     return name
 
 
@@ -62,7 +62,7 @@ def push(image: str, login: Login | None, *, env: Mapping[str, str], say: Say) -
     """Push it where its name says, as `login`, or as this user's own Docker is logged in."""
     docker = _docker(env)
     with _logged_in(login) as options:
-        _run([docker, *options, "push", image], env, say)
+        _run("docker push", [docker, *options, "push", image], env, say)
 
 
 @contextmanager
@@ -108,7 +108,7 @@ def _docker(env: Mapping[str, str]) -> str:
     raise ImageError(f"build: needs Docker on this computer: {error}")
 
 
-def _run(argv: list[str], env: Mapping[str, str], say: Say) -> None:
+def _run(what: str, argv: list[str], env: Mapping[str, str], say: Say) -> None:
     child = subprocess.Popen(
         argv,
         env=dict(env),
@@ -125,7 +125,7 @@ def _run(argv: list[str], env: Mapping[str, str], say: Say) -> None:
             said = (said + line)[-_WORDS:]
             say(line.rstrip())
     if child.wait() != 0:
-        raise ImageError(f"docker {argv[-2] if argv[-2] == 'push' else argv[1]} failed: {said.strip()}")
+        raise ImageError(f"{what} failed: {said.strip()}")
 
 
 @contextmanager

@@ -85,13 +85,13 @@ class Machine:
             done = self._transport.send(argv, _chunks(tar), timeout=timeout)
         return _answer(done)
 
-    def has_image(self, name: str, *, timeout: float = 60) -> bool:
-        """Whether the machine's Docker has the image."""
-        return self._transport.run(["docker", "image", "inspect", name], timeout=timeout).exit_code == 0
+    def has_image(self, name: str, *, docker: str, timeout: float = 60) -> bool:
+        """Whether the machine's Docker has the image; `docker` is the client that the probe found to answer."""
+        return self._transport.run([docker, "image", "inspect", name], timeout=timeout).exit_code == 0
 
-    def load_image(self, chunks: Iterable[bytes], *, timeout: float = 300) -> None:
+    def load_image(self, chunks: Iterable[bytes], *, docker: str, timeout: float = 300) -> None:
         """Give the machine's Docker an image, as `docker save` packs it."""
-        done = self._transport.send(["docker", "load", "--quiet"], chunks, timeout=timeout)
+        done = self._transport.send([docker, "load", "--quiet"], chunks, timeout=timeout)
         if done.exit_code != 0:
             raise AgentError(f"docker load: {_text(done.stderr)}")
 

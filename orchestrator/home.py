@@ -18,10 +18,6 @@ class AttemptFolder:
     def log(self) -> Path:
         return self.root / "log"
 
-    def host_key(self, machine: str) -> Path:
-        """The private key by which that machine, and no other, is known; 0600, for as long as it exists."""
-        return self.root / f"host_key-{machine}"
-
     @property
     def metrics(self) -> Path:
         return self.root / "metrics"
@@ -55,6 +51,11 @@ class RunFolder:
     def key(self) -> Path:
         """This run's own ed25519 private key, 0600."""
         return self.root / "key"
+
+    @property
+    def host_keys(self) -> Path:
+        """For each rented machine the private key by which it, and no other, is known; 0600, as long as the run."""
+        return self.root / "host_keys"
 
     @property
     def known_hosts(self) -> Path:

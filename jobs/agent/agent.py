@@ -149,8 +149,8 @@ def _docker_facts() -> Json:
     try:
         docker = Docker.find(call, seconds=3)
     except NoAnswer as error:
-        return {"ok": False, "version": None, "error": str(error)}
-    return {"ok": True, "version": docker.version, "error": None}
+        return {"ok": False, "version": None, "program": None, "error": str(error)}
+    return {"ok": True, "version": docker.version, "program": docker.program, "error": None}
 
 
 # ---- unpack: the shipped files ---------------------------------------------------------------------------------------
@@ -347,8 +347,7 @@ def _begin(task: Task, secrets: Mapping[str, str], registry: Json) -> None:
     try:
         ours, theirs = socket.socketpair()
         switch = detach(lambda: Switch(task, theirs).live(), [task.lock, theirs.fileno()])
-        runner = lambda: Runner(task, secrets, switch, ours, registry).live()  # noqa: E731
-        detach(runner, [task.lock, ours.fileno()])
+        detach(lambda: Runner(task, secrets, switch, ours, registry).live(), [task.lock, ours.fileno()])
     except OSError:
         os.unlink(folder.path("state.json"))  # nothing was started
         raise
@@ -1300,6 +1299,33 @@ def exit_code(status: int) -> tuple[int | None, int | None]:
 # ---- telemetry -------------------------------------------------------------------------------------------------------
 
 
+class Asking:
+    """A command whose answer nobody waits for. Raises OSError when it cannot be started."""
+
+    def __init__(self, argv: Sequence[str], seconds: float) -> None:
+        import subprocess
+
+        null = subprocess.DEVNULL
+        self._child = subprocess.Popen(argv, stdin=null, stdout=subprocess.PIPE, stderr=null, start_new_session=True)
+        self._until = now() + seconds
+        self.pid = self._child.pid
+
+    def is_over(self) -> bool:
+        """It has ended, or has had its time."""
+        return self._child.poll() is not None or now() > self._until
+
+    def answer(self) -> bytes:
+        """What it has printed; it is ended if it has not."""
+        out: Any = self._child.stdout
+        os.set_blocking(out.fileno(), False)
+        said: bytes = out.read() or b""
+        out.close()
+        if self._child.returncode is None:
+            self._child.kill()
+            self._child.returncode = 0  # the runner reaps it
+        return said
+
+
 class Telemetry:
     """A sample at once, one every few seconds, one at the end. Never waits: a hung driver must not stop the beat."""
 
@@ -1314,12 +1340,11 @@ class Telemetry:
         self._failures = 0
         self._cpu = _cpu_times()
         self._due = now()
-        self._asking: tuple[Any, float] | None = None
+        self._asking: Asking | None = None
 
     def tick(self) -> None:
         if self._asking:
-            child, until = self._asking
-            if child.poll() is not None or now() > until:
+            if self._asking.is_over():
                 self._write(self._answered())
         elif now() >= self._due:
             self._due = now() + self._every
@@ -1335,31 +1360,20 @@ class Telemetry:
         return not self._asking and self._due > now()
 
     def pids(self) -> list[int]:
-        return [self._asking[0].pid] if self._asking else []
+        return [self._asking.pid] if self._asking else []
 
     def _ask(self) -> None:
         if not self._program:
             return
-        import subprocess
-
-        argv, null = [self._program, self.QUERY, "--format=csv,noheader,nounits"], subprocess.DEVNULL
         try:
-            child = subprocess.Popen(argv, stdin=null, stdout=subprocess.PIPE, stderr=null, start_new_session=True)
+            self._asking = Asking([self._program, self.QUERY, "--format=csv,noheader,nounits"], GPU_QUERY_SECONDS)
         except OSError:
             self._count_failure()
-        else:
-            self._asking = child, now() + GPU_QUERY_SECONDS
 
     def _answered(self) -> list[Json]:
         assert self._asking is not None
-        child, _ = self._asking
+        rows = _csv(self._asking.answer())
         self._asking = None
-        os.set_blocking(child.stdout.fileno(), False)
-        rows = _csv(child.stdout.read() or b"")
-        child.stdout.close()
-        if child.returncode is None:
-            child.kill()
-            child.returncode = 0  # the runner reaps it
         rows = [row for row in rows if len(row) == len(self.NAMES)]
         gpus = [{name: _number(row[index]) for index, name in enumerate(self.NAMES)} for row in rows]
         if gpus:
@@ -1445,36 +1459,24 @@ class Notice:
     def __init__(self, command: str, every: float) -> None:
         self._command, self._every = command, every
         self._due = now()
-        self._asking: tuple[Any, float] | None = None
+        self._asking: Asking | None = None
 
     def said(self) -> str:
         """What the command printed, in one line; nothing while there is no notice."""
-        import subprocess
-
         if self._asking is None and now() >= self._due:
             self._due = now() + self._every
-            argv, null = ["/bin/sh", "-c", self._command], subprocess.DEVNULL
             try:
-                child = subprocess.Popen(argv, stdin=null, stdout=subprocess.PIPE, stderr=null, start_new_session=True)
+                self._asking = Asking(["/bin/sh", "-c", self._command], 2 * self._every)
             except OSError:
                 return ""
-            os.set_blocking(child.stdout.fileno(), False)  # type: ignore[union-attr]
-            self._asking = child, now() + 2 * self._every
-        if self._asking is None:
+        if self._asking is None or not self._asking.is_over():
             return ""
-        child, until = self._asking
-        if child.poll() is None and now() < until:
-            return ""
+        words = self._asking.answer().decode("utf-8", "replace")
         self._asking = None
-        words = (child.stdout.read() or b"").decode("utf-8", "replace")
-        child.stdout.close()
-        if child.returncode is None:
-            child.kill()
-            child.returncode = 0  # the runner reaps it
         return " ".join(words.split())[:200]
 
     def pids(self) -> list[int]:
-        return [self._asking[0].pid] if self._asking else []
+        return [self._asking.pid] if self._asking else []
 
 
 # ---- the switch: the second of the two -------------------------------------------------------------------------------

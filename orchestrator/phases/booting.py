@@ -85,7 +85,7 @@ def _ask_the_way(visit: Visit) -> Next | None:
         return _vanished_in_boot(visit)
     except ProviderError as error:
         return _keep_booting(visit, f"its cloud does not describe it: {error}")
-    if instance.status in (InstanceStatus.FAILED, InstanceStatus.STOPPED, InstanceStatus.PREEMPTED):
+    if instance.status in _BOOT_FAILURES:
         visit.close_attempt(_BOOT_FAILURES[instance.status], instance.detail or f"the machine is {instance.status}")
         return Next(Phase.TEARDOWN)
     if instance.status is InstanceStatus.RUNNING:  # from here on its cloud bills, whether or not it can be reached

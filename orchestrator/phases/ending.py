@@ -6,6 +6,7 @@ marked as possibly still billing, and is tried again until it is known.
 
 from __future__ import annotations
 
+import shutil
 from datetime import timedelta
 
 from jobs import artifacts
@@ -13,7 +14,7 @@ from jobs.machine import AgentError
 from jobs.streams import AttemptFiles
 from jobs.transport.base import TransportError
 from orchestrator import ledger
-from orchestrator.phases.renting import look_up, write_down
+from orchestrator.phases.renting import LISTING_LAG, look_up, write_down
 from orchestrator.phases.running import pull_checkpoint, read_metrics, values_to_hide
 from orchestrator.phases.stopping import is_used_up
 from orchestrator.phases.visit import Next, Visit
@@ -23,7 +24,6 @@ from providers.base import Instance, InstanceStatus
 from providers.errors import NotFound, ProviderError
 
 COLLECT_LIMIT = timedelta(minutes=10)  # without any progress
-LISTING_LAG = timedelta(seconds=60)
 BILLING_DOUBT = timedelta(minutes=5)  # after that a run says that it may still be billing
 
 _MACHINE_IS_GONE = (AttemptOutcome.HOST_LOST, AttemptOutcome.PREEMPTED)
@@ -172,7 +172,6 @@ def _terminate_once_in_a_while(visit: Visit) -> None:
 
 def _gone(visit: Visit) -> Next:
     visit.current.gone_at = visit.now
-    visit.attempt_folder.host_key(visit.current.machine).unlink(missing_ok=True)
     visit.run.possibly_billing = False
     visit.note("machine", f"{visit.current.machine} is gone: {visit.current.provider} says not found")
     return Next(Phase.SETTLE)
@@ -264,5 +263,6 @@ def _finish(visit: Visit, verdict: Json) -> Next:
         visit.commit()
     _report(visit)
     visit.folder.key.unlink(missing_ok=True)
+    shutil.rmtree(visit.folder.host_keys, ignore_errors=True)
     visit.world.forget_secrets(run.id)
     return Next(Phase.DONE)

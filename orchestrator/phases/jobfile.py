@@ -10,7 +10,9 @@ from providers.base import Traits
 TELEMETRY_SECONDS = 5.0
 
 
-def job_file(run: Run, attempt: Attempt, spec: Spec, traits: Traits, *, deadline_seconds: float) -> Json:
+def job_file(
+    run: Run, attempt: Attempt, spec: Spec, traits: Traits, *, image: str | None, deadline_seconds: float
+) -> Json:
     """job.json for this attempt on this machine. Holds names of secrets nowhere, values neither."""
     return {
         "version": 1,
@@ -20,7 +22,7 @@ def job_file(run: Run, attempt: Attempt, spec: Spec, traits: Traits, *, deadline
         "setup": spec.setup,
         "run": spec.run,
         "env": dict(spec.env),
-        "container": _container(attempt, run.notes.get("image") or spec.image, traits),
+        "container": _container(attempt, image, traits),
         "gpus": int(attempt.offer["gpu_count"]),
         "deadline_seconds": deadline_seconds,
         "max_duration_seconds": spec.limits.max_duration.total_seconds(),

@@ -193,7 +193,7 @@ def _launch_request(visit: Visit) -> LaunchRequest:
     attempt = visit.current
     seconds = ledger.deadline_seconds(visit.spec.limits, usd_per_hour=attempt.usd_per_hour, spent=visit.spent())
     own = visit.provider.traits.owned  # the user has a key for it already
-    host_key = visit.attempt_folder.host_key(attempt.machine)
+    host_key = visit.folder.host_keys / attempt.machine
     if not own:
         keys.ensure(host_key, comment=attempt.machine)
     return LaunchRequest(

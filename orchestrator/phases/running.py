@@ -62,7 +62,8 @@ def start(visit: Visit) -> Next:
         return Next(Phase.TEARDOWN)
     world.keep_secrets(visit.run.id, values)
     seconds = _seconds_left(visit)
-    job = job_file(visit.run, attempt, visit.spec, visit.provider.traits, deadline_seconds=seconds)
+    traits = visit.provider.traits
+    job = job_file(visit.run, attempt, visit.spec, traits, image=visit.image, deadline_seconds=seconds)
     try:
         own = {name: values[name] for name in visit.spec.secrets}
         visit.machine().start(job, own, registry=_registry(visit, values))
@@ -145,11 +146,11 @@ def _ship_image(visit: Visit) -> None:
     if build is None or build.push is not None or visit.provider.traits.is_container:
         return
     image, docker = str(visit.image), (visit.current.facts or {}).get("docker") or {}
-    if not docker.get("ok") or visit.machine().has_image(image):
+    if not docker.get("ok") or visit.machine().has_image(image, docker=docker["program"]):
         return
     visit.note("agent", f"shipping the image {image}")
     with images.packed(image, env=visit.world.env) as chunks:
-        visit.machine().load_image(chunks)
+        visit.machine().load_image(chunks, docker=docker["program"])
 
 
 def _restore_checkpoint(visit: Visit) -> None:

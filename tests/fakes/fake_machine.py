@@ -39,7 +39,7 @@ _HEALTHY: Json = {
     "disk_free_bytes": 1000 * 10**9,
     "gpus": [],
     "cuda": None,
-    "docker": {"ok": True, "version": "28.0", "error": None},
+    "docker": {"ok": True, "version": "28.0", "program": "/usr/bin/docker", "error": None},
     "boot_id": "fake",
 }
 
@@ -102,11 +102,11 @@ class FakeMachine:
             self.unpacked.append((digest, folder))
         return {"files": 1, "bytes": 1}
 
-    def has_image(self, name: str, *, timeout: float = 60) -> bool:
+    def has_image(self, name: str, *, docker: str, timeout: float = 60) -> bool:
         self._reach()
         return name in self.images
 
-    def load_image(self, chunks: Iterable[bytes], *, timeout: float = 300) -> None:
+    def load_image(self, chunks: Iterable[bytes], *, docker: str, timeout: float = 300) -> None:
         """Its Docker has an image whose name is what was sent."""
         self._reach()
         self.images.append(b"".join(chunks).decode())
