@@ -253,6 +253,9 @@ class Retry(Section):
     on_failure: Flag = Field(
         default=False, description="Whether a failure of the job itself is tried again. Default: false."
     )
+    on_demand_last: Flag = Field(
+        default=False, description="Whether the last attempt takes no machine that can be taken away. Default: false."
+    )
 
 
 class Spec(Section):

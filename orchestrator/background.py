@@ -13,14 +13,22 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from orchestrator.home import Home
 
+if TYPE_CHECKING:
+    from orchestrator.reaper import Reaper
+    from orchestrator.world import World
+
 SERVES = "GPUJOB_SERVES_PID"  # of a rehearsal: without it there are no clouds, and nothing to be done
 IDLE_SECONDS = 5.0
+SETTLED_SECONDS = 10.0  # after its start a controller has something else to do than to look around
+LAST_LOOK_SECONDS = 90.0
 
 log = logging.getLogger("gpujob.controller")
 
@@ -88,11 +96,46 @@ def _serve_here(home: Home, env: Mapping[str, str], stop: threading.Event, *, un
         if sole:
             store.void_leases()
         log.info("controller %s serves %s", name, home.root)
-        Controller(world, name, is_one_of_many=not sole).serve(stop, idle_seconds=IDLE_SECONDS if until_idle else None)
+        controller = Controller(world, name, is_one_of_many=not sole)
+        with _looking_around(world):
+            controller.serve(stop, idle_seconds=IDLE_SECONDS if until_idle else None)
+        _look_once_more(world, stop)
         store.forget_controller(name)
     finally:
         world.close()
         store.close()
+
+
+@contextmanager
+def _looking_around(world: World) -> Iterator[None]:
+    """The reaper beside the controller. It imports the clouds' SDKs, so not while a run waits for its first phases."""
+    over = threading.Event()
+
+    def look_around() -> None:
+        if not over.wait(SETTLED_SECONDS):
+            _reaper(world).watch(over)
+
+    threading.Thread(target=look_around, name="reaper", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+def _look_once_more(world: World, stop: threading.Event) -> None:
+    """Before a controller leaves because nothing is left to do: is that so? Not longer than it may take."""
+    looking = threading.Thread(target=lambda: _reaper(world).look_once(), name="last look", daemon=True)
+    looking.start()
+    until = time.monotonic() + LAST_LOOK_SECONDS
+    while looking.is_alive() and not stop.is_set() and time.monotonic() < until:
+        looking.join(0.1)
+
+
+def _reaper(world: World) -> Reaper:
+    from orchestrator.reaper import Reaper
+    from orchestrator.submission import owner
+
+    return Reaper(world, owner(world.env))
 
 
 def _has_more(home: Home, env: Mapping[str, str]) -> bool:

@@ -39,6 +39,7 @@ class Outcome(StrEnum):
     REFUSED = "refused"  # credentials, funds or quota
     LOST = "lost"  # every attempt ended with its machine, not with the job
     ERROR = "error"  # ours: a bug or this computer
+    REAPED = "reaped"  # no job: a machine that no run claimed, ended
 
 
 class AttemptOutcome(StrEnum):
@@ -56,6 +57,7 @@ class AttemptOutcome(StrEnum):
     NO_CAPACITY = "no_capacity"
     REFUSED = "refused"
     ERROR = "error"
+    REAPED = "reaped"
 
 
 @dataclass(kw_only=True)

@@ -117,7 +117,7 @@ def submit(
     if not any_size and prepared.objection is not None:
         raise SubmissionError(f"{prepared.objection}; --yes (in Python any_size=True) ships it as it is")
     image = _built(prepared, home, env, say)
-    run_id = _new_id(store, home)
+    run_id = new_run_id(store, home)
     folder = home.run(run_id)
     try:
         _write_folder(folder, prepared)
@@ -154,6 +154,22 @@ def owner(env: Mapping[str, str]) -> str:
     return re.sub(r"[^a-z0-9]+", "-", chosen.lower()).strip("-")[:48] or "somebody"
 
 
+def new_run_id(store: Store, home: Home) -> str:
+    """An id that neither the store nor a folder has; its folder is made, for the owner only."""
+    runs = home.run("").root
+    runs.mkdir(mode=0o700, parents=True, exist_ok=True)
+    while True:
+        run_id = "r-" + "".join(randomness.choice(_ALPHABET) for _ in range(6))
+        try:
+            store.run(run_id)
+        except RunNotFound:
+            try:
+                home.run(run_id).root.mkdir(mode=0o700)
+            except FileExistsError:
+                continue
+            return run_id
+
+
 def _load(source: Path | Mapping[str, Any], overrides: Mapping[str, object]) -> tuple[Spec, bytes, Path]:
     """The spec, its text, and the folder from which its paths count."""
     if isinstance(source, Path):
@@ -175,22 +191,6 @@ def _load_content(content: Mapping[str, Any], overrides: Mapping[str, object]) -
         except SpecError as error:
             raise SpecError(replace(problem, file="job", line=0, column=0) for problem in error.problems) from None
         return spec, written.read_bytes(), here
-
-
-def _new_id(store: Store, home: Home) -> str:
-    """An id that neither the store nor a folder has; its folder is made, for the owner only."""
-    runs = home.run("").root
-    runs.mkdir(mode=0o700, parents=True, exist_ok=True)
-    while True:
-        run_id = "r-" + "".join(randomness.choice(_ALPHABET) for _ in range(6))
-        try:
-            store.run(run_id)
-        except RunNotFound:
-            try:
-                home.run(run_id).root.mkdir(mode=0o700)
-            except FileExistsError:
-                continue
-            return run_id
 
 
 def _write_folder(folder: RunFolder, prepared: Prepared) -> None:

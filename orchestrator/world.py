@@ -145,6 +145,12 @@ class World:
         for name in list(self._machines):
             self.forget_machine(name)
 
+    def __enter__(self) -> World:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
 
 def access_to_json(access: Access) -> Json:
     kind = "local" if isinstance(access, LocalAccess) else "ssh"

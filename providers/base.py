@@ -74,6 +74,7 @@ class Traits:
     simulated         the endpoint is this computer's: a rehearsal, whose GPUs say that they are simulated.
     self_destruct     argv that ends the machine from inside, as the job's user, with no key of the account; () where
                       there is none. It is tried again until the machine is gone.
+    console           where a person looks for the machines: a page, or words.
     preemption_notice a command for sh that prints something when the cloud is about to take the machine away and
                       nothing otherwise; "" where there is no notice.
     """
@@ -88,6 +89,7 @@ class Traits:
     simulated: bool = False
     self_destruct: tuple[str, ...] = ()
     preemption_notice: str = ""
+    console: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

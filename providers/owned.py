@@ -20,7 +20,7 @@ Json = dict[str, Any]
 # The directory that the machine is, and the variables that mark what runs in its name.
 ToAccess = Callable[[str, Mapping[str, str]], Access]
 
-TRAITS = Traits(is_container=False, owned=True, watch_seconds=0.5, boot_seconds=60.0)
+TRAITS = Traits(is_container=False, owned=True, watch_seconds=0.5, boot_seconds=60.0, console="on that computer")
 RELIABILITY = 1.0  # nobody takes it away: a wish for reliable machines must not exclude one's own
 
 _REFUSALS: dict[str, type[ProviderError]] = {

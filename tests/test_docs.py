@@ -24,8 +24,9 @@ from orchestrator.cli.group import COMMANDS, gpujob
 from orchestrator.cli.session import Session
 from orchestrator.clouds import Checked
 from orchestrator.placement import Ranked, Ranking
+from orchestrator.reaper import Found, Verdict
 from orchestrator.submission import Plan
-from providers.base import Check, Offer
+from providers.base import Check, Instance, InstanceStatus, Offer
 from providers.rehearsal.faults import ON_MACHINES, ON_THE_WIRE, Fault
 from tests.orchestrator.scene import START, Scene
 
@@ -96,10 +97,25 @@ def test_every_field_of_json_is_documented(tmp_path: Path) -> None:
     assert set(documents.plan_document(plan, now=START)) == fields("submit --dry-run")
     checked = Checked(provider="local", simulated=False, check=Check())
     assert set(documents.check_document(checked)) == fields("check")
+    found = Found(instance=instance(), verdict=Verdict.STRAY, why="")
+    assert set(documents.found_document(found, "left")) == fields("reap")
     assert set(documents.artifact_document(FileEntry("a", 1, 0, "x"))) == fields("artifacts")
     [point] = documents.metrics_document(series(scene.home.run(run.id).metrics))["loss"]
     assert set(point) == fields("metrics")
     session.close()
+
+
+def instance() -> Instance:
+    return Instance(
+        id="1",
+        name="gpujob-r-1-1-1",
+        provider="vast",
+        owner="ada",
+        run_id="r-1",
+        attempt=1,
+        status=InstanceStatus.RUNNING,
+        created_at=START,
+    )
 
 
 def offer() -> Offer:

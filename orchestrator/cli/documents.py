@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from orchestrator.cli.session import Session
     from orchestrator.clouds import Checked
     from orchestrator.placement import Ranked
+    from orchestrator.reaper import Found
     from orchestrator.submission import Plan
 
 Json = dict[str, Any]
@@ -163,6 +164,23 @@ def check_document(checked: Checked) -> Json:
         "simulated": checked.simulated,
         "problems": list(checked.check.problems),
         "notes": list(checked.check.notes),
+    }
+
+
+def found_document(found: Found, action: str) -> Json:
+    """A machine that `reap` found, and what it did with it: left, ending or ended."""
+    instance = found.instance
+    return {
+        "provider": instance.provider,
+        "machine": instance.name,
+        "instance_id": instance.id,
+        "run_id": instance.run_id,
+        "verdict": found.verdict.value,
+        "action": action,
+        "why": found.why,
+        "usd_per_hour": None if instance.usd_per_hour is None else _money(instance.usd_per_hour),
+        "created_at": _time(instance.created_at),
+        "deadline": _time(instance.deadline),
     }
 
 

@@ -42,6 +42,7 @@ _OF_OUTCOMES = {
     "refused": REFUSED,
     "lost": JOB_FAILED,
     "error": JOB_FAILED,
+    "reaped": DONE,
 }
 
 

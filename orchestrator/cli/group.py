@@ -32,6 +32,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "rehearse": Entry("rehearse:rehearse", "Run a job on simulated clouds on this computer."),
         "wait": Entry("wait:wait", "Wait until runs are over."),
         "cancel": Entry("cancel:cancel", "Stop runs and release their machines."),
+        "reap": Entry("reap:reap", "End machines that no run looks after."),
     },
     "See what happens": {
         "ps": Entry("ps:ps", "List runs, newest first."),

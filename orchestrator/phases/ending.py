@@ -183,9 +183,17 @@ def _still_there(visit: Visit, why: str) -> Next:
         visit.note(
             "warning",
             f"POSSIBLY STILL BILLING: {visit.current.provider} machine {visit.current.machine} "
-            f"({visit.current.instance_id}) at ${visit.current.usd_per_hour} per hour: {why}",
+            f"({visit.current.instance_id or 'its id is not known'}) at {_worst_rate(visit)} per hour: {why}. "
+            f"It is asked again until it is known. Look yourself: {visit.provider.traits.console}",
         )
     return visit.stay(min(60.0, 0.05 + visit.waited.total_seconds() / 4))
+
+
+def _worst_rate(visit: Visit) -> str:
+    """What an hour of the machine costs at most: all of its meters; before they are known, what was offered."""
+    attempt = visit.current
+    known = ledger.hourly(ledger.meters_from_json(attempt.meters))
+    return ledger.usd(max(known, attempt.usd_per_hour))
 
 
 def _settle_attempt(visit: Visit) -> None:
@@ -212,7 +220,7 @@ def _as_instance(visit: Visit) -> Instance:
     attempt = visit.current
     return Instance(
         id=attempt.instance_id or attempt.machine,
-        name=attempt.machine,
+        name=attempt.notes.get("cloud_name", attempt.machine),
         provider=attempt.provider,
         owner=visit.run.owner,
         run_id=visit.run.id,

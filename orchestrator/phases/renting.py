@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from jobs.spec import Spec
 from jobs.transport import keys
 from orchestrator import ledger, placement, secrets
 from orchestrator.phases.stopping import horizon_seconds
@@ -51,7 +52,7 @@ def quote(visit: Visit) -> Next:
         return _give_up(visit, Outcome.CANCELLED, None)
     names = [name for name in _candidates(visit) if name not in _refused(visit)]
     ranking = placement.quote(
-        visit.spec,
+        _for_this_attempt(visit),
         [visit.world.provider(name) for name in names],
         remembered=visit.world.store.remembered(),
         tried=_tried(visit),
@@ -96,6 +97,15 @@ def provision(visit: Visit) -> Next:
     except ProviderError as error:
         return _not_created(visit, error)
     return _accept(visit, instance)
+
+
+def _for_this_attempt(visit: Visit) -> Spec:
+    """What is wanted; of the last attempt, when that was asked for, on a machine that nobody takes away."""
+    spec, attempt = visit.spec, visit.attempt
+    number = attempt.number if attempt is not None and attempt.outcome is None else visit.run.attempt + 1
+    if not spec.retry.on_demand_last or number < spec.retry.attempts:
+        return spec
+    return spec.model_copy(update={"place": spec.place.model_copy(update={"spot": "never"})})
 
 
 def _candidates(visit: Visit) -> Sequence[str]:

@@ -25,6 +25,7 @@ _TONES: Mapping[str, Tone] = {
     Outcome.FAILED: "bad",
     Outcome.LOST: "bad",
     Outcome.ERROR: "bad",
+    Outcome.REAPED: "warn",
     Outcome.CANCELLED: "dim",
     Outcome.TIMED_OUT: "warn",
     Outcome.STOPPED_BY_BUDGET: "warn",

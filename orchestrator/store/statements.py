@@ -73,6 +73,10 @@ class Statements:
         return select(*RUNS.columns).where(_THIS_RUN)
 
     @cached_property
+    def some_runs(self) -> Executable:
+        return select(*RUNS.columns).where(runs.c.id.in_(_THESE_RUNS))
+
+    @cached_property
     def find(self) -> Executable:
         """Runs with this id or name, and those whose id begins so, newest first."""
         wanted = bindparam("wanted", type_=AnyText())
@@ -99,6 +103,10 @@ class Statements:
     @cached_property
     def add_events(self) -> Executable:
         return insert(events).inline()
+
+    @cached_property
+    def add_attempts(self) -> Executable:
+        return insert(attempts).inline()
 
     @cached_property
     def add_charges(self) -> Executable:

@@ -67,14 +67,19 @@ class Store:
 
     # Submitting and asking
 
-    def add_run(self, run: Run, events: Sequence[Event] = ()) -> None:
-        """Write a new run. Due no later than it was created means due at once, whatever the caller's clock says."""
+    def add_run(self, run: Run, events: Sequence[Event] = (), *, attempts: Sequence[Attempt] = ()) -> None:
+        """Write a new run. Due no later than it was created means due at once, whatever the caller's clock says.
+
+        `attempts` are of one that begins in the middle. StoreConflict when one of their machines is another's.
+        """
         at_once = run.due_at is not None and run.due_at <= run.created_at
         with self._database.transaction() as connection:
             if at_once:
                 connection.execute(self._sql.add_run_at_once, RUNS.values(run, without=["due_at"]))
             else:
                 connection.execute(self._sql.add_run, RUNS.values(run))
+            if attempts:
+                connection.execute(self._sql.add_attempts, [ATTEMPTS.values(attempt) for attempt in attempts])
             self._append(connection, events, ())
 
     def run(self, run_id: str) -> Run:
@@ -106,6 +111,10 @@ class Store:
         """Runs that match, newest first. The list may be stale when it arrives."""
         rows = self._select(list_runs(limit=limit, active=active, name=name, project=project))
         return [RUNS.record(row) for row in rows]
+
+    def some_runs(self, run_ids: Sequence[str]) -> list[Run]:
+        """Those of these runs that there are."""
+        return [RUNS.record(row) for row in self._select_in(self._sql.some_runs, run_ids)]
 
     def attempts(self, run_id: str) -> list[Attempt]:
         return self.attempts_of([run_id])[run_id]

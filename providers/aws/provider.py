@@ -88,6 +88,7 @@ class AwsProvider:
             simulated=environment.is_simulated(settings.env),
             self_destruct=("sudo", "shutdown", "-h", "now"),
             preemption_notice=NOTICE,
+            console="https://console.aws.amazon.com/ec2/home#Instances",
         )
         self._settings = settings
         self._given = aws

@@ -92,6 +92,7 @@ class RunpodProvider:
             terminate_seconds=5.0,
             simulated=account.read(settings.env).is_simulated,
             self_destruct=pods.SELF_DESTRUCT,
+            console="https://console.runpod.io/pods",
         )
 
     def unusable(self) -> str | None:

@@ -116,6 +116,7 @@ class VastProvider:
             terminate_seconds=4.0,
             simulated=account.read(settings.env).is_simulated,
             self_destruct=pods.SELF_DESTRUCT,
+            console="https://cloud.vast.ai/instances/",
         )
 
     def unusable(self) -> str | None:

@@ -153,9 +153,7 @@ class TestFromAMachine:
 @pytest.mark.process
 class TestBrokenConnection:
     @pytest.mark.parametrize("seed", range(6))
-    def test_cut_anywhere_it_goes_on_and_everything_arrives(
-        self, there: LocalMachine, home: Home, seed: int
-    ) -> None:
+    def test_cut_anywhere_it_goes_on_and_everything_arrives(self, there: LocalMachine, home: Home, seed: int) -> None:
         dice = random.Random(seed)
         for n in range(20):
             there.put(f"outputs/{n}", dice.randbytes(dice.choice([0, 1, 511, 512, 513, 70_000])))

@@ -166,7 +166,7 @@ SINGLE = [
     ("resorces: {}", "1:1: resorces: unknown key; did you mean `resources`?"),
     ("resources: {gpus: L4}", "1:13: resources.gpus: unknown key; did you mean `gpu`?"),
     ("max_cost: 3", "1:1: max_cost: unknown key here; did you mean `limits.max_cost`?"),
-    ("retry: {zzz: 1}", "1:9: retry.zzz: unknown key; the keys here are attempts, on_failure"),
+    ("retry: {zzz: 1}", "1:9: retry.zzz: unknown key; the keys here are attempts, on_failure, on_demand_last"),
     ("checkpoint: {every: 5m}", "1:13: checkpoint.path: is missing; write `path: checkpoints` or the like"),
     ("nodes: 2", "1:8: nodes: several nodes are not supported yet; write 1, or leave it out"),
     ("name: a\nname: b", "2:1: name: is written twice, first in line 1; keep one"),

@@ -290,7 +290,7 @@ def test_an_outage_in_teardown_says_possibly_still_billing_and_goes_on_until_it_
     run = living.run()
     assert run.possibly_billing and not run.is_over
     [warning] = [text for text in living.words() if "POSSIBLY STILL BILLING" in text]
-    assert "gpujob-r-1-1-1" in warning and "$0.10 per hour" in warning
+    assert "gpujob-r-1-1-1" in warning and "$0.1000 per hour" in warning
     run = living.until_done()
     assert run.outcome is Outcome.SUCCEEDED and not run.possibly_billing
     assert booked(living) == billed(living)

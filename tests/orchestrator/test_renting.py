@@ -155,3 +155,18 @@ def test_a_budget_is_kept_when_a_clouds_clock_is_wrong(tmp_path: Path, ahead: fl
     living.submit(limits={"max_cost": "2.00"})
     assert living.until_done().outcome is Outcome.STOPPED_BY_BUDGET
     assert Decimal("1.50") < living.cloud.billed() <= Decimal("2.00")
+
+
+def test_the_last_attempt_takes_no_machine_that_can_be_taken_away_when_asked(living: Living) -> None:
+    living.cloud.rentable = [offer("spot", usd_per_hour="0.10", spot=True), offer("safe", usd_per_hour="0.90")]
+    living.cloud.faults.boots += [Boot(preempt_after=20), Boot(preempt_after=20)]
+    living.machines._script = ENDLESS
+    place = {"providers": ["memory"], "spot": "allow"}
+    living.submit(place=place, retry={"attempts": 3, "on_demand_last": True})
+    for _ in range(200):
+        living.seconds(1)
+        if len(living.attempts()) == 3 and living.run().phase is Phase.WATCH:
+            break
+    assert [attempt.offer["offer_id"] for attempt in living.attempts()] == ["spot", "spot", "safe"]
+    living.store.request_cancel("r-1")
+    living.until_done()

@@ -12,7 +12,7 @@ import pytest
 from jobs.bundle import BundleError
 from jobs.problems import SpecError
 from orchestrator import submission
-from orchestrator.records import Event, Phase, Run
+from orchestrator.records import Attempt, Event, Phase, Run
 from orchestrator.secrets import SecretMissing
 from orchestrator.store.errors import StoreFull
 from orchestrator.store.store import Store
@@ -106,7 +106,7 @@ def test_three_gigabytes_by_accident_are_refused(scene: Scene, store: Store, spe
 class FullStore(Store):
     """A store on a full disk."""
 
-    def add_run(self, run: Run, events: Sequence[Event] = ()) -> None:
+    def add_run(self, run: Run, events: Sequence[Event] = (), *, attempts: Sequence[Attempt] = ()) -> None:
         raise StoreFull("no space left")
 
 

@@ -22,6 +22,7 @@ OUTCOMES = {
     Outcome.REFUSED: 11,
     Outcome.STOPPED_BY_BUDGET: 12,
     Outcome.TIMED_OUT: 12,
+    Outcome.REAPED: 0,
 }
 
 
