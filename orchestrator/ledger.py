@@ -242,7 +242,7 @@ def _reading(meter: Meter, attempt: Attempt, now: datetime) -> MeterReading | No
     if meter.runs is Runs.EXISTS:
         start, ends = attempt.billing_from, [attempt.gone_at]
     else:
-        start, ends = attempt.running_from, [attempt.terminate_asked_at, attempt.gone_at]
+        start, ends = attempt.running_from, [attempt.running_until, attempt.gone_at]
     if start is None:
         return None
     end = max(start, min((end for end in ends if end is not None), default=now))

@@ -110,6 +110,7 @@ class Attempt:
     running_from: datetime | None = None
     started_at: datetime | None = None  # the job's start on the machine
     exited_at: datetime | None = None
+    running_until: datetime | None = None  # when its cloud was first seen to say that it runs no more
     terminate_asked_at: datetime | None = None
     gone_at: datetime | None = None  # the cloud's own "not found"
     outcome: AttemptOutcome | None = None

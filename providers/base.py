@@ -208,7 +208,7 @@ class InstanceStatus(StrEnum):
     BOOTING = "booting"
     RUNNING = "running"
     STOPPED = "stopped"  # exists, may still bill
-    TERMINATING = "terminating"
+    TERMINATING = "terminating"  # its cloud says that it ends; that we asked for its end is not enough
     FAILED = "failed"  # the cloud says that it will not come up
     PREEMPTED = "preempted"  # taken away by the cloud; may still bill for storage
     UNKNOWN = "unknown"  # a word we do not know: see `detail`

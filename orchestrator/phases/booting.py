@@ -88,8 +88,6 @@ def _ask_the_way(visit: Visit) -> Next | None:
     if instance.status in _BOOT_FAILURES:
         visit.close_attempt(_BOOT_FAILURES[instance.status], instance.detail or f"the machine is {instance.status}")
         return Next(Phase.TEARDOWN)
-    if instance.status is InstanceStatus.RUNNING:  # from here on its cloud bills, whether or not it can be reached
-        visit.current.running_from = visit.current.running_from or visit.now
     _note_progress(visit, instance.progress)
     if instance.access is None:
         visit.world.expect_ssh()

@@ -164,6 +164,8 @@ def _terminate_once_in_a_while(visit: Visit) -> None:
     again = timedelta(seconds=visit.provider.traits.terminate_seconds)
     if attempt.terminate_asked_at is not None and visit.since("terminate asked") < again:
         return
+    if attempt.running_from is None:
+        visit.instance()  # whether it ran, and was billed for it, nobody says any more when it ends
     visit.provider.terminate(attempt.instance_id)
     attempt.terminate_asked_at = attempt.terminate_asked_at or visit.now
     visit.clear("terminate asked")

@@ -19,7 +19,7 @@ from orchestrator.phases.visit import Next, Visit
 from orchestrator.placement import Ranking
 from orchestrator.records import Attempt, AttemptOutcome, Json, Outcome, Phase
 from orchestrator.world import offer_from_json, offer_to_json
-from providers.base import GB, Instance, LaunchRequest, Offer, RegistryLogin
+from providers.base import GB, Instance, InstanceStatus, LaunchRequest, Offer, RegistryLogin
 from providers.errors import (
     Ambiguous,
     AuthFailed,
@@ -241,6 +241,8 @@ def write_down(visit: Visit, instance: Instance) -> None:
     attempt.meters = ledger.meters_to_json(instance.meters)
     if instance.usd_per_hour is not None:
         attempt.usd_per_hour = instance.usd_per_hour
+    if instance.status is InstanceStatus.RUNNING:
+        attempt.running_from = attempt.running_from or attempt.billing_from
     visit.note("machine", f"{attempt.provider} made {attempt.machine} ({instance.id})", instance_id=instance.id)
 
 

@@ -16,9 +16,15 @@ from orchestrator.home import AttemptFolder, RunFolder
 from orchestrator.records import Attempt, AttemptOutcome, ChargeRow, Event, Json, Phase, Run
 from orchestrator.store.store import Lease
 from orchestrator.world import World, access_from_json
-from providers.base import Instance, Provider
+from providers.base import Instance, InstanceStatus, Provider
 
 LONGEST_STEP = 60.0  # seconds; of what lies between two looks, no more is taken for waiting
+_RUNS_NO_MORE = (
+    InstanceStatus.STOPPED,
+    InstanceStatus.TERMINATING,
+    InstanceStatus.FAILED,
+    InstanceStatus.PREEMPTED,
+)
 NOTED_EVERY = 10.0  # seconds; noted less often than looked, as each note is a write
 
 
@@ -143,6 +149,17 @@ class Visit:
         if self._notes.get("waits", {}).pop(what, None) is not None:
             self.changed = True
 
+    def _note_whether_it_runs(self, status: InstanceStatus) -> None:
+        """Some meters stop when the machine does: when its cloud says so, not when it was asked to end."""
+        attempt = self.current
+        known = (attempt.running_from, attempt.running_until)
+        if status is InstanceStatus.RUNNING:
+            began = self.now if self.run.phase is Phase.BOOT else attempt.billing_from  # nobody looked: the worst case
+            attempt.running_from, attempt.running_until = attempt.running_from or began, None
+        elif status in _RUNS_NO_MORE and attempt.running_from is not None:
+            attempt.running_until = attempt.running_until or self.now
+        self.changed = self.changed or known != (attempt.running_from, attempt.running_until)
+
     @property
     def _notes(self) -> Json:
         return self.run.notes if self.attempt is None else self.attempt.notes
@@ -150,7 +167,9 @@ class Visit:
     def instance(self) -> Instance:
         """The machine as its cloud describes it now. Raises NotFound and the other ProviderErrors."""
         assert self.current.instance_id is not None, "only a machine that was accepted has an id"
-        return self.provider.get(self.current.instance_id)
+        found = self.provider.get(self.current.instance_id)
+        self._note_whether_it_runs(found.status)
+        return found
 
     def machine(self) -> Machine:
         """The agent on this attempt's machine, over a connection that is kept warm."""

@@ -68,7 +68,13 @@ def m001_initial(connection: Connection) -> None:
         connection.exec_driver_sql(statement)
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (m001_initial,)
+def m002_running_until(connection: Connection) -> None:
+    """Machines that were asked to end before there was this column are taken to have stopped when they were asked."""
+    connection.exec_driver_sql("ALTER TABLE attempts ADD COLUMN running_until BIGINT")
+    connection.exec_driver_sql("UPDATE attempts SET running_until = terminate_asked_at")
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (m001_initial, m002_running_until)
 
 
 def _applied(connection: Connection) -> int:

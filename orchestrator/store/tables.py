@@ -67,6 +67,7 @@ attempts = Table(
     Column("facts", JsonText),
     Column("tries", JsonText, nullable=False),
     Column("notes", JsonText, nullable=False),
+    Column("running_until", UtcTime),
 )
 
 events = Table(

@@ -136,16 +136,14 @@ def lacks_address(pod: Mapping[str, Any]) -> bool:
     return _whole(runtime.get("uptime")) >= NO_ADDRESS_SECONDS
 
 
-def instance(pod: Mapping[str, Any], *, now: datetime, progress: str = "", ending: bool = False) -> Instance:
-    """A pod as it is. `progress` is what `stage` has come to, `ending` that we asked for its end."""
+def instance(pod: Mapping[str, Any], *, now: datetime, progress: str = "") -> Instance:
+    """A pod as it is. `progress` is what `stage` has come to."""
     env, word = _env(pod), str(pod.get("status"))
     name = str(pod.get("name"))
     status = _STATUS.get(word, InstanceStatus.UNKNOWN)
     access = _access(pod, name, env) if status is InstanceStatus.RUNNING else None
     if status is InstanceStatus.RUNNING and access is None:  # "running" is what was asked for
         status = InstanceStatus.FAILED if lacks_address(pod) else InstanceStatus.BOOTING
-    if ending and status is not InstanceStatus.UNKNOWN:
-        status = InstanceStatus.TERMINATING
     # An ended or stopped pod may show a cost of 0, or the old one; the rate that it was rented at is in its variables.
     rate = money(pod.get("cost")) or _decimal(env.get(marks.RATE))
     return Instance(

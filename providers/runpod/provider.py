@@ -283,8 +283,7 @@ class RunpodProvider:
         pod_id, now = str(pod["id"]), self._settings.now()
         furthest = max(self._furthest.get(pod_id, (0, "")), mapping.stage(pod), key=lambda stage: stage[0])
         self._furthest[pod_id] = furthest
-        ending = self._pods.is_ending(pod_id)
-        instance = mapping.instance(pod, now=now, progress=furthest[1], ending=ending)
+        instance = mapping.instance(pod, now=now, progress=furthest[1])
         gpu = pod.get("gpu")
         if mapping.lacks_address(pod) and isinstance(gpu, dict):
             self._addressless[str(gpu.get("id"))] = now + NO_ADDRESS_KEPT

@@ -83,15 +83,13 @@ def owner_of(row: Row) -> str:
     return _env(row).get(marks.OWNER, "")
 
 
-def instance(row: Row, standing: Standing, *, now: datetime, progress: str, ending: bool = False) -> Instance:
-    """An instance as it is. `standing` and `progress` are what its states have come to, `ending` that we end it."""
+def instance(row: Row, standing: Standing, *, now: datetime, progress: str) -> Instance:
+    """An instance as it is. `standing` and `progress` are what its states have come to."""
     env, name = _env(row), str(row.get("label") or "").strip()
     ways = _ways(row, name) if standing.status is InstanceStatus.RUNNING else ()
     status, detail = standing.status, standing.detail
     if status is InstanceStatus.RUNNING and not ways:
         status, detail = InstanceStatus.BOOTING, "running, without an address for SSH yet"
-    if ending and status is not InstanceStatus.UNKNOWN:
-        status = InstanceStatus.TERMINATING
     ours = _OUR_NAME.fullmatch(name)
     return Instance(
         id=str(row["id"]),

@@ -331,8 +331,7 @@ class VastProvider:
         if found.by_cloud:
             found = without_credit(found, self._credit_left())
         progress = _progress(row, found, watched)
-        ending = self._instances.is_ending(instance_id)
-        return mapping.instance(row, found, now=now, progress=progress, ending=ending)
+        return mapping.instance(row, found, now=now, progress=progress)
 
     def _credit_left(self) -> Decimal | None:
         """None when nobody says."""

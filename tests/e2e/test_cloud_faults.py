@@ -44,6 +44,7 @@ def rented(gpujob: Gpujob, cloud: SimulatedCloud) -> Iterator[Gpujob]:
         ("wrong_gpu", {}),
         ("failed_boot", {"seconds": 1}),
         ("terminate_ignored", {}),
+        ("terminate_acknowledged", {"seconds": 20}),
         ("error", {"on": "terminate", "times": 2}),
         ("outage", {"on": "get", "seconds": 5}),
     ],

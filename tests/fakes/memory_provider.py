@@ -34,6 +34,7 @@ from providers.base import (
     Offer,
     OfferQuery,
     Offers,
+    Runs,
     Traits,
 )
 from providers.errors import NotFound, OfferGone, ProviderError, Rejected, Unreachable
@@ -129,6 +130,7 @@ class MemoryProvider:
         self.traits = traits or Traits(is_container=False)
         self.rentable = list(offers) or [offer(provider=name)]
         self.faults = Faults()
+        self.meter_runs = Runs.EXISTS
         self.calls: Counter[str] = Counter()
         self._clock = clock
         self._started_at = clock()
@@ -263,7 +265,11 @@ class MemoryProvider:
             created_at=machine.created_at,
             deadline=request.deadline,
             usd_per_hour=rented.usd_per_hour,
-            meters=(Meter(name="compute", unit="hour", usd_per_unit=rented.usd_per_hour, source="offer"),),
+            meters=(
+                Meter(
+                    name="compute", unit="hour", usd_per_unit=rented.usd_per_hour, runs=self.meter_runs, source="offer"
+                ),
+            ),
         )
 
     def _status(self, machine: _Machine) -> InstanceStatus:

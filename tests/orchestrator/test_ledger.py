@@ -107,8 +107,8 @@ def test_a_month_of_disk_costs_what_a_month_costs() -> None:
         ({}, None, None),
         ({"billing_from": 0}, (0, 1000), None),  # accepted, not up yet: only what exists is billed
         ({"billing_from": 0, "running_from": 100}, (0, 1000), (100, 1000)),
-        ({"billing_from": 0, "running_from": 100, "terminate_asked_at": 500}, (0, 1000), (100, 500)),
-        ({"billing_from": 0, "running_from": 100, "terminate_asked_at": 500, "gone_at": 600}, (0, 600), (100, 500)),
+        ({"billing_from": 0, "running_from": 100, "running_until": 500}, (0, 1000), (100, 500)),
+        ({"billing_from": 0, "running_from": 100, "running_until": 500, "gone_at": 600}, (0, 600), (100, 500)),
         ({"billing_from": 0, "running_from": 100, "gone_at": 600}, (0, 600), (100, 600)),  # preempted
         ({"billing_from": 0, "gone_at": 600}, (0, 600), None),  # never booted
         ({"billing_from": 2000, "running_from": 2000}, (2000, 2000), (2000, 2000)),  # the clock went back
@@ -143,7 +143,7 @@ def test_free_machines_have_hours_too() -> None:
 def test_a_meter_that_ended_earlier_than_it_was_read_is_corrected() -> None:
     running = attempt(COMPUTE, running_from=0)
     rows = ledger.estimate_rows(running, at(HOUR), [])
-    ended = replace(running, terminate_asked_at=at(HOUR - 100))
+    ended = replace(running, running_until=at(HOUR - 100))
     (correction,) = ledger.estimate_rows(ended, at(HOUR + 60), rows)
     assert correction.amount_usd == Decimal("-0.01")
     assert (correction.start, correction.end) == (at(HOUR - 100), at(HOUR))
@@ -166,9 +166,9 @@ def test_rows_always_add_up_to_what_accrued(seed: int) -> None:
         seconds = max(0.0, seconds + dice.uniform(-50, 900))
         if dice.random() < 0.2 and machine.running_from is None:
             machine = replace(machine, running_from=at(seconds))
-        if dice.random() < 0.1 and machine.terminate_asked_at is None:
-            machine = replace(machine, terminate_asked_at=at(seconds - dice.uniform(0, 100)))
-        if dice.random() < 0.1 and machine.terminate_asked_at is not None:
+        if dice.random() < 0.1 and machine.running_until is None:
+            machine = replace(machine, running_until=at(seconds - dice.uniform(0, 100)))
+        if dice.random() < 0.1 and machine.running_until is not None:
             machine = replace(machine, gone_at=at(seconds - dice.uniform(0, 100)))
         rows += ledger.estimate_rows(machine, at(seconds), rows)
         readings = {reading.meter.name: reading for reading in ledger.accrued(machine, at(seconds))}

@@ -14,6 +14,7 @@ import pytest
 
 from jobs.transport.base import AccessRefused
 from orchestrator.records import Outcome, Phase
+from providers.base import Runs
 from providers.errors import Ambiguous, AuthFailed, ProviderError, Rejected, Throttled
 from tests.fakes.fake_machine import FakeMachine
 from tests.fakes.memory_provider import Boot, Made, MemoryProvider, Outage, offer
@@ -170,3 +171,28 @@ def test_the_last_attempt_takes_no_machine_that_can_be_taken_away_when_asked(liv
     assert [attempt.offer["offer_id"] for attempt in living.attempts()] == ["spot", "spot", "safe"]
     living.store.request_cancel("r-1")
     living.until_done()
+
+
+def test_a_machine_that_ran_before_anybody_saw_it_run_is_paid_for(living: Living) -> None:
+    """Its create got no answer and its run was cancelled: it was never booted, and billed all the same."""
+    living.cloud.meter_runs = Runs.RUNNING
+    living.cloud.faults.creates.append(Made(Ambiguous("the reply was lost")))
+    living.cloud.faults.list_lag_seconds = 30
+    living.cloud.charges = lambda instance, since: ()  # type: ignore[method-assign]
+    living.submit()
+    living.until(Phase.PROVISION)
+    living.seconds(10)
+    living.store.request_cancel("r-1")
+    assert living.until_done().outcome is Outcome.CANCELLED
+    assert billed(living) > 0
+    assert booked(living) == billed(living)
+
+
+def test_a_machine_that_runs_on_after_it_was_asked_to_end_is_paid_for(living: Living) -> None:
+    living.cloud.meter_runs = Runs.RUNNING
+    living.cloud.faults.terminates += ["ignored", "ignored"]
+    living.cloud.charges = lambda instance, since: ()  # type: ignore[method-assign]
+    living.submit()
+    living.until_done()
+    assert billed(living) > Decimal("0.001")
+    assert abs(booked(living) - billed(living)) < Decimal("0.0002")

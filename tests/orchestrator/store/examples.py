@@ -77,6 +77,7 @@ def a_finished_attempt(run_id: str = "r-7k2m9x", number: int = 1) -> Attempt:
         running_from=NOON + timedelta(seconds=1),
         started_at=NOON + timedelta(seconds=2),
         exited_at=NOON + timedelta(seconds=3),
+        running_until=NOON + timedelta(seconds=4),
         terminate_asked_at=NOON + timedelta(seconds=4),
         gone_at=NOON + timedelta(seconds=5),
         outcome=AttemptOutcome.HOST_LOST,

@@ -274,7 +274,7 @@ class TestTerminate:
         ending = provider(wire, clock)
         ending.get("p1")
         ending.terminate("p1")
-        assert ending.get("p1").status is InstanceStatus.TERMINATING
+        assert ending.get("p1").detail.startswith("EXITED")
         clock.advance(3)
         with pytest.raises(NotFound):
             ending.get("p1")

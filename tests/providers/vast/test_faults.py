@@ -327,7 +327,7 @@ class TestOnMachines:
         tenant.fault(kind, seconds=30)
         tenant.provider.terminate(made.id)
         tenant.later(4)
-        assert tenant.provider.get(made.id).status is Status.TERMINATING
+        assert tenant.provider.get(made.id).status is Status.RUNNING
         tenant.end(made.id)
         assert tenant.alive() == [] and tenant.cloud.bill.running() == set()
 

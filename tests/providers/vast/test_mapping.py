@@ -18,9 +18,9 @@ from tests.providers.vast.wire import RUNNING, STOPPED, instance, offer
 from tests.providers.wire import request
 
 
-def seen(*, ending: bool = False, **changes: Any) -> Instance:
+def seen(**changes: Any) -> Instance:
     row = instance(**changes)
-    return mapping.instance(row, standing(row, START), now=START, progress="", ending=ending)
+    return mapping.instance(row, standing(row, START), now=START, progress="")
 
 
 # -- a launch ---------------------------------------------------------------------------------------------------------
@@ -167,10 +167,6 @@ def test_variables_may_come_as_an_object() -> None:
 def test_an_instance_that_has_not_begun_is_described() -> None:
     found = seen(actual_status=None, start_date=None, status_msg=None, label=None, geolocation=None, dph_base=None)
     assert found.status is InstanceStatus.PENDING and found.created_at == START and found.region == "unknown"
-
-
-def test_what_is_being_ended_says_so() -> None:
-    assert seen(ending=True, **RUNNING).status is InstanceStatus.TERMINATING
 
 
 # -- a bill -----------------------------------------------------------------------------------------------------------
