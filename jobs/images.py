@@ -65,6 +65,14 @@ def push(image: str, login: Login | None, *, env: Mapping[str, str], say: Say) -
         _run("docker push", [docker, *options, "push", image], env, say)
 
 
+def have(image: str, *, env: Mapping[str, str], say: Say) -> None:
+    """See to it that the image is on this computer: it is, or it is pulled."""
+    docker = _docker(env)
+    looked = subprocess.run([docker, "image", "inspect", image], env=dict(env), capture_output=True, check=False)
+    if looked.returncode != 0:
+        _run("docker pull", [docker, "pull", "--quiet", image], env, say)
+
+
 @contextmanager
 def packed(image: str, *, env: Mapping[str, str]) -> Iterator[Iterator[bytes]]:
     """The image as one gzip stream that `docker load` reads."""
@@ -105,7 +113,7 @@ def _docker(env: Mapping[str, str]) -> str:
         if done.returncode == 0 and done.stdout.strip():
             return program
         error = done.stderr.strip()[-_WORDS:]
-    raise ImageError(f"build: needs Docker on this computer: {error}")
+    raise ImageError(f"needs Docker on this computer: {error}")
 
 
 def _run(what: str, argv: list[str], env: Mapping[str, str], say: Say) -> None:

@@ -17,7 +17,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator import background, spending
+from orchestrator import background, ledger, spending
 from orchestrator.follow import Progress, follow, read_log
 from orchestrator.home import Home
 from orchestrator.reports import words
@@ -140,7 +140,8 @@ class Run:
     def cost(self) -> Decimal:
         """US dollars so far; final when the run is over."""
         with _open(self._home) as store:
-            return spending.spent(store, [store.run(self.id)], store.attempts_of([self.id]))[self.id]
+            spent = spending.spent(store, [store.run(self.id)], store.attempts_of([self.id]))[self.id]
+        return Decimal(ledger.plain(spent))
 
     def __repr__(self) -> str:
         row = self._row()

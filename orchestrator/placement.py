@@ -87,7 +87,7 @@ def quote(
     wanted = queries(spec)
     answers = ask_all(providers, lambda provider: _ask(provider, spec, wanted), seconds=seconds)
     job = _Job(
-        hours=min(expected_hours, Decimal(str(spec.limits.max_duration.total_seconds())) / 3600),
+        hours=hours_of_work(spec, expected_hours),
         disk_gb=Decimal(spec.resources.disk) / GB,
         ingress_gb=ingress_gb,
         egress_gb=egress_gb,
@@ -109,6 +109,11 @@ def quote(
             ranked += job.at(provider, answer)
     _sort(ranked)
     return Ranking(offers=tuple(ranked), unavailable=unavailable, passed_over=passed_over)
+
+
+def hours_of_work(spec: Spec, expected_hours: Decimal = EXPECTED_HOURS) -> Decimal:
+    """For how long the job is taken to run; never longer than it may."""
+    return min(expected_hours, Decimal(str(spec.limits.max_duration.total_seconds())) / 3600)
 
 
 def why_nothing_fits(spec: Spec, providers: Sequence[Provider], *, seconds: float = ANSWER_SECONDS) -> tuple[str, ...]:
@@ -209,8 +214,15 @@ def _lacks(provider: Provider, wanted: OfferQuery) -> Iterator[str]:
         return
     anything = OfferQuery(gpu_count=wanted.gpu_count, spot=None)
     offers = provider.offers(anything) or provider.offers(OfferQuery(spot=None))
-    nearest = sorted(offers, key=lambda offer: (offer.gpu not in wanted.gpus, offer.usd_per_hour))
-    yield from dict.fromkeys(f"{offer.region} {offer.unfit(wanted)}".strip() for offer in nearest[:_MOST_REASONS])
+    lacking = {offer: offer.shortcomings(wanted) for offer in offers}
+    named = wanted.gpus
+
+    def distance(offer: Offer) -> tuple[bool, int, bool, Decimal]:
+        return (bool(named) and offer.gpu not in named, len(lacking[offer]), offer.spot, offer.usd_per_hour)
+
+    nearest = sorted(offers, key=distance)
+    reasons = (f"{offer.region} {' and '.join(lacking[offer])}".strip() for offer in nearest[:_MOST_REASONS])
+    yield from dict.fromkeys(reasons)
 
 
 def _query(spec: Spec, choice: GpuChoice | None) -> OfferQuery:

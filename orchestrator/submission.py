@@ -219,7 +219,7 @@ def _built(prepared: Prepared, home: Home, env: Mapping[str, str], say: Callable
         if build.push is not None:
             images.push(image, _login(prepared.spec, home, env), env=env, say=say)
     except images.ImageError as error:
-        raise SubmissionError(str(error)) from None
+        raise SubmissionError(f"build: {error}") from None
     return {"image": image}
 
 

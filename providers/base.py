@@ -7,7 +7,7 @@ Money is Decimal US dollars, time is aware UTC, sizes are bytes unless the name 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -140,11 +140,13 @@ class Offer:
 
     def unfit(self, query: OfferQuery) -> str | None:
         """Why this offer does not fit, in words for a person; None when it fits."""
-        for reason in self._shortcomings(query):
-            return reason
-        return None
+        return next(self._shortcomings(query), None)
 
-    def _shortcomings(self, query: OfferQuery) -> Iterable[str]:
+    def shortcomings(self, query: OfferQuery) -> tuple[str, ...]:
+        """All that keeps it from fitting, in words for a person."""
+        return tuple(self._shortcomings(query))
+
+    def _shortcomings(self, query: OfferQuery) -> Iterator[str]:
         if query.gpu_count and self.gpu_count < query.gpu_count:
             yield f"has {self.gpu_count} GPU{'' if self.gpu_count == 1 else 's'}, {query.gpu_count} wanted"
         if query.gpu_count and query.gpus and self.gpu not in query.gpus:

@@ -18,8 +18,8 @@ from orchestrator.follow import Happened, Output, Over, Progress, Update
 from orchestrator.records import Phase, Run
 
 
-def attend(session: Session, run_id: str, *, quiet: bool, as_json: bool) -> int:
-    """Follow the run. Ctrl-C leaves it alone and says how to come back."""
+def attend(session: Session, run_id: str, *, quiet: bool, as_json: bool, ends_with_us: bool = False) -> int:
+    """Follow the run. Ctrl-C leaves it alone and says how to come back, unless it cannot go on without us."""
     output = None if quiet or as_json else RawOutput()
     told: Teller = Silent() if quiet else teller(shares_screen=output is not None and sys.stdout.isatty())
     try:
@@ -27,7 +27,8 @@ def attend(session: Session, run_id: str, *, quiet: bool, as_json: bool) -> int:
             run = _follow(session, run_id, told, output, heard)
     except KeyboardInterrupt:
         told.close()
-        say(f"\nDetached: the run goes on.\n  gpujob logs -f {run_id}\n  gpujob cancel {run_id}")
+        if not ends_with_us:
+            say(f"\nDetached: the run goes on.\n  gpujob logs -f {run_id}\n  gpujob cancel {run_id}")
         return exit_codes.INTERRUPTED
     finally:
         told.close()

@@ -68,7 +68,7 @@ def guarded(group: click.Group, arguments: Sequence[str] | None, session: object
 def _explain(error: Exception) -> int:
     for base in type(error).__mro__:
         if base.__name__ in EXPECTED and base.__module__.startswith(_OURS):
-            return _say(str(error), EXPECTED[base.__name__])
+            return _say(str(error), EXPECTED[base.__name__], begins="" if base.__name__ == "SpecError" else "gpujob: ")
     if isinstance(error, OSError) and error.strerror:
         where = f": {error.filename}" if error.filename else ""
         return _say(f"{error.strerror}{where}", exit_codes.JOB_FAILED)
@@ -93,8 +93,9 @@ def _keep_traceback(error: Exception) -> str:
     return f"; please report it with {path}"
 
 
-def _say(message: str, code: int) -> int:
+def _say(message: str, code: int, *, begins: str = "gpujob: ") -> int:
+    """Problems of a file begin with its name, as those of a compiler do: editors find the place."""
     from orchestrator.cli.output import harmless
 
-    click.echo(f"gpujob: {harmless(message)}", err=True)
+    click.echo(f"{begins}{harmless(message)}", err=True)
     return code

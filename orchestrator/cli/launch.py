@@ -36,6 +36,7 @@ class Ways:
     quiet: bool
     as_json: bool
     any_size: bool
+    ends_with_us: bool = False  # a rehearsal's run does not go on without the command
 
 
 def launch(session: Session, file: Path, changes: Mapping[str, Any], ways: Ways) -> int:
@@ -51,7 +52,7 @@ def launch(session: Session, file: Path, changes: Mapping[str, Any], ways: Ways)
         longest = words.duration(limits.max_duration.total_seconds())
         say(f"{run.id}  {run.name}  at most {words.money(limits.max_cost)} and {longest}")
     if not ways.detach:
-        return attend(session, run.id, quiet=ways.quiet, as_json=ways.as_json)
+        return attend(session, run.id, quiet=ways.quiet, as_json=ways.as_json, ends_with_us=ways.ends_with_us)
     if ways.as_json:
         data_json(show_document(session, run))
     else:
@@ -101,9 +102,9 @@ def _show_plan(planned: Plan, *, now: datetime) -> None:
     if not ranking.eligible:
         say("Nothing can be rented for this job now.")
         return
-    hours = placement.EXPECTED_HOURS
+    hours = placement.hours_of_work(planned.spec)
     say(
-        f"TOTAL is for {words.duration(float(hours) * 3600)} of work. At the very worst "
+        f"TOTAL is for {words.duration(float(hours) * 3600)} of work and the boot before it. At the very worst "
         f"{words.money(planned.worst_case_usd)}. Nothing was created."
     )
 

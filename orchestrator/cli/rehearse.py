@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -104,17 +104,54 @@ def _on(
     try:
         if shows_prices:
             _show_prices(rehearsal, changes)
-        code = launch(rehearsal, file, changes, Ways(detach=False, quiet=as_json, as_json=False, any_size=True))
+        if clouds.machines == "docker":
+            _have_the_image(rehearsal, file, changes)
+        ways = Ways(detach=False, quiet=as_json, as_json=False, any_size=True, ends_with_us=True)
+        with _ended_like_ctrl_c():
+            code = launch(rehearsal, file, changes, ways)
         _end_what_goes_on(rehearsal)
         bills = clouds.bills()
         if as_json:
             data_json(_document(rehearsal, bills))
         else:
             _show(rehearsal, bills)
+            say(f"To look at the run again: GPUJOB_HOME={home.root} gpujob show")
         return exit_codes.POSSIBLY_BILLING if any(bill.alive for bill in bills) else code
     finally:
         _end_controllers(rehearsal)
         rehearsal.close()
+
+
+def _have_the_image(session: Session, file: Path, changes: Mapping[str, Any]) -> None:
+    """A rented container is made from an image: without it every machine would fail, one after the other."""
+    from jobs import images
+    from orchestrator import submission
+    from orchestrator.api import overrides
+
+    spec = submission.prepare(file, home=session.home, env=session.env, overrides=overrides(**changes)).spec
+    instead = "rehearse with --machines process, which needs none"
+    if spec.build is not None:
+        return
+    if spec.image is None:
+        raise Stop(f"the job names no image, and containers are made from one: --image IMAGE, or {instead}")
+    try:
+        images.have(spec.image, env=session.env, say=say)
+    except images.ImageError as error:
+        raise Stop(f"image {spec.image} is not on this computer and cannot be pulled: {error}; or {instead}") from None
+
+
+@contextmanager
+def _ended_like_ctrl_c() -> Iterator[None]:
+    """SIGTERM, of a CI job that takes too long, ends the job and shows the bills too."""
+
+    def end(*_: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _show_prices(session: Session, changes: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ from providers.base import InstanceStatus
 from providers.errors import NotFound, ProviderError
 
 WAYS_LAST = timedelta(seconds=4)  # then the cloud is asked again for the addresses of a machine that does not answer
+SILENT = timedelta(seconds=15)  # then a person is told what is waited for
 KEY_LIMIT = timedelta(minutes=2)  # a new machine may be up before it knows our key
 
 
@@ -110,6 +111,9 @@ def _keep_booting(visit: Visit, why: str) -> Next:
         remember_host(visit, f"no progress in boot for {limit}")
         visit.close_attempt(AttemptOutcome.NEVER_BOOTED, f"no progress in boot for {limit}: {why}")
         return Next(Phase.TEARDOWN)
+    if visit.waited > SILENT and not visit.current.notes.get("told_why_it_boots"):
+        visit.remember(told_why_it_boots=True)
+        visit.note("machine", f"still booting: {why}")
     return visit.stay(min(3.0, 0.2 + visit.waited.total_seconds() / 20))
 
 

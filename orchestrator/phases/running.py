@@ -224,7 +224,7 @@ def _note_state(visit: Visit, look: Look) -> None:
         visit.remember(agent=phase, runs_in=state.get("runs_in"), image_digest=state.get("image_digest"))
         visit.note("agent", phase, **{name: state.get(name) for name in ("runs_in", "detail", "image_digest")})
         if _runs_without_its_image(visit, state) and not visit.current.notes.get("told"):
-            visit.remember(told=True)
+            visit.remember(told=True, without_image=visit.image)
             text = f"{visit.image} could not be used here: the job runs as a process instead"
             visit.note("warning", f"{text}: {_why_no_container(visit, state)}")
     if visit.current.started_at is None and (phase == "running" or look.exit is not None):

@@ -205,6 +205,8 @@ def _places(attempts: Sequence[Attempt]) -> Iterator[Fact]:
         outcome = f": {attempt.outcome.value.replace('_', ' ')}" if attempt.outcome and ended else ""
         why = f" ({attempt.error})" if attempt.error and ended and len(attempts) > 1 else ""
         yield label, Cell(one_line(where + outcome + why))
+        if (image := attempt.notes.get("without_image")) is not None:
+            yield "WARNING", Cell(one_line(f"ran as a process, not in {image}, which could not be used there"), "warn")
 
 
 def _reported(metrics: Mapping[str, float]) -> Iterator[Fact]:

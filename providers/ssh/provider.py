@@ -66,7 +66,13 @@ class SshProvider:
         self._lock = threading.Lock()
 
     def unusable(self) -> str | None:
-        return None
+        """A file that says something wrong is said when a computer is asked for; one that is empty is no mistake."""
+        try:
+            if self._hosts():
+                return None
+        except ProviderError:
+            return None
+        return f"no computer is named in {inventory.path_in(self._settings.home)}"
 
     def check(self) -> Check:
         """Every computer of the inventory is asked at once for its machines."""
@@ -74,9 +80,8 @@ class SshProvider:
             hosts = self._hosts()
         except ProviderError as error:
             return Check(problems=(str(error),))
-        if not hosts:
-            path = inventory.path_in(self._settings.home)
-            return Check(notes=(f"no computer is named in {path}",))
+        if (why := self.unusable()) is not None:
+            return Check(problems=(why,))
         with ThreadPoolExecutor(max_workers=min(_AT_ONCE, len(hosts))) as pool:
             answers = list(pool.map(lambda one: self._list_on(one.name, ""), hosts))
         failed = [answer for answer in answers if isinstance(answer, ProviderError)]

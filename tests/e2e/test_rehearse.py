@@ -81,7 +81,38 @@ def test_a_rehearsal_that_is_killed_takes_everything_with_it(gpujob: Gpujob) -> 
     assert of(gpujob) == []
 
 
+def test_a_rehearsal_that_is_asked_to_end_ends_its_job_and_shows_the_bill(gpujob: Gpujob) -> None:
+    spec = gpujob.job(run="sleep 600", image="some/image:1", resources={"gpu": "RTX4090", "disk": "10GB"})
+    command = [GPUJOB, "rehearse", str(spec), "--machines", "process", "--provider", "vast"]
+    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env=gpujob.environment, **piped) as rehearsal:  # type: ignore[call-overload]
+        while "watch" not in rehearsal.stderr.readline():
+            assert rehearsal.poll() is None
+        rehearsal.terminate()
+        bill, talk = rehearsal.communicate(timeout=120)
+    assert rehearsal.returncode == 130
+    assert "OUR LEDGER" in bill and "nothing" in bill
+    assert "Detached" not in talk
+    [home] = (gpujob.home / "rehearsals").iterdir()
+    gpujob.env["GPUJOB_HOME"] = str(home)
+    assert [run["outcome"] for run in gpujob.json("ps", "--all")] == ["cancelled"]
+    assert f"GPUJOB_HOME={home} gpujob show" in talk
+
+
 def of(gpujob: Gpujob) -> list[str]:
     """Every process that belongs to this home."""
     mine = (pid for pid, command, env in processes() if str(gpujob.home) in command + env)
     return [str(pid) for pid in mine if pid != os.getpid()]
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [("none", "names no image"), ("gpujob-test:no-such", "gpujob-test:no-such is not on this computer")],
+)
+def test_without_its_image_nothing_is_rented(gpujob: Gpujob, image: str, words: str) -> None:
+    spec = gpujob.job(image=image, resources={"gpu": "RTX4090", "disk": "10GB"})
+    done = gpujob("rehearse", str(spec), "--machines", "docker", "--provider", "vast", timeout=120)
+    assert done.returncode == 2
+    assert words in done.stderr and "--machines process" in done.stderr
+    assert not list((gpujob.home / "rehearsals").rglob("runs/*")), "nothing was submitted"

@@ -18,7 +18,7 @@ from orchestrator.records import AttemptOutcome, Outcome, Phase
 from providers.base import Access, Instance, LaunchRequest, Offer, SshAccess, Traits
 from providers.errors import NoCapacity
 from tests.fakes.fake_machine import FakeMachine
-from tests.fakes.memory_provider import MemoryProvider, offer
+from tests.fakes.memory_provider import Boot, MemoryProvider, offer
 from tests.orchestrator.bad_days import ENDLESS
 from tests.orchestrator.living import Living
 
@@ -145,3 +145,12 @@ def test_a_simulated_gpu_is_taken_in_a_rehearsal_only(simulated: bool, name: str
     facts = {"python": "3.11.7", "gpus": [{"name": name}]}
     traits = Traits(is_container=True, simulated=simulated)
     assert (shortcoming(spec, offer(gpu="RTX4090"), facts, traits, image=None) is None) is fits
+
+
+def test_a_boot_that_takes_long_says_what_is_waited_for(living: Living) -> None:
+    living.cloud.faults.boots.append(Boot(seconds=60))
+    living.submit()
+    living.seconds(10)
+    assert not any("still booting" in text for text in living.words())
+    living.until_done()
+    assert [text for text in living.words() if "still booting" in text] == ["still booting: booting"]

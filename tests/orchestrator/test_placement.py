@@ -164,6 +164,13 @@ def test_what_the_nearest_offers_lack_is_said_for_each_cloud() -> None:
     assert not any(reason.startswith("silent") for reason in reasons)
 
 
+def test_the_price_is_the_reason_where_it_alone_is_in_the_way() -> None:
+    spot = [offer(f"s{number}", gpu="L4", spot=True, usd_per_hour="6.00", region=f"r{number}") for number in range(9)]
+    dear = offer("dear", gpu="L4", usd_per_hour="9.00")
+    wanted = spec(resources={"gpu": {"name": "L4"}}, limits={"max_price_per_hour": "5"})
+    assert why_nothing_fits(wanted, [cloud(*spot, dear)])[0] == "memory here costs $9.00 per hour, more than $5"
+
+
 def test_a_run_that_names_a_cloud_without_a_key_is_refused_and_says_what_to_do(tmp_path: Path) -> None:
     living = Living(tmp_path)
     living.cloud.faults.unusable = "no key: set CLOUD_KEY"
