@@ -183,9 +183,10 @@ def _point(line: bytes) -> Point | None:
         return None
     try:
         row = json.loads(line)
-        return Point(row["time"], row["step"], row["name"], row["value"], row["attempt"], row["source"])
-    except (ValueError, KeyError, TypeError):
+        found = Point(row["time"], row["step"], row["name"], row["value"], row["attempt"], row["source"])
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
+    return found if found.is_sensible else None
 
 
 def _line(point: Point) -> bytes:

@@ -21,7 +21,7 @@ _LONGEST_LINE = 64 * 1024
 _LONGEST_MATCHED_LINE = 4 * 1024  # Python's re cannot be interrupted
 _LONGEST_NAME = 200
 _STEPS = ("step", "epoch")  # in this order, what a point is counted by
-_MLLOG = b":::MLLOG"
+_MLLOG = ":::MLLOG"
 _MLLOG_STEPS = ("step_num", "epoch_num", "samples_count", "step", "epoch")
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[()][0-9A-Z]|[@-Z\\^_])")
 
@@ -36,6 +36,13 @@ class Point:
     value: float
     attempt: int
     source: Source
+
+    @property
+    def is_sensible(self) -> bool:
+        """Whether it is one, of the types that it says: a line on a disk may be anything."""
+        numbers = (self.time, self.value, 0 if self.step is None else self.step)
+        whole = isinstance(self.name, str) and isinstance(self.attempt, int) and isinstance(self.source, str)
+        return whole and _is_text(self.name) and all(_finite(number) is not None for number in numbers)
 
 
 @dataclass
@@ -78,7 +85,7 @@ def log_reader(patterns: Mapping[str, str], tally: Tally, attempt: int, now: flo
     usable.sort(key=lambda pattern: _STEPS.index(pattern[0]) if pattern[0] in _STEPS else len(_STEPS))
 
     def read(block: bytes) -> Iterator[Point]:
-        if _MLLOG in block:
+        if _MLLOG.encode() in block:
             yield from _mllog(block, report)
         if not usable:
             return
@@ -166,14 +173,10 @@ def _matched(found: Mapping[str, str | None], report: _Report) -> Iterator[Point
 
 
 def _mllog(block: bytes, report: _Report) -> Iterator[Point]:
-    start = block.find(_MLLOG)
-    while start >= 0:
-        start += len(_MLLOG)
-        ends = [end for end in (block.find(b"\n", start), block.find(b"\r", start)) if end >= 0]
-        line = block[start : min(ends, default=len(block))].decode("utf-8", "replace")
-        if (row := _object(line, report.tally)) is not None:
+    for line in _lines(block):
+        _, found, told = line.rpartition(_MLLOG)
+        if found and (row := _object(told, report.tally)) is not None:
             yield from _mlperf_event(row, report)
-        start = block.find(_MLLOG, start)
 
 
 def _mlperf_event(row: Json, report: _Report) -> Iterator[Point]:
@@ -196,6 +199,18 @@ def _usable(name: str, value: object, tally: Tally) -> bool:
         return False
     if not name or len(name) > _LONGEST_NAME:
         tally.skip("name too long")
+        return False
+    if not _is_text(name):
+        tally.skip("name is no text")
+        return False
+    return True
+
+
+def _is_text(name: str) -> bool:
+    """Whether it can be written anywhere: JSON can hold half of a surrogate pair, UTF-8 cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
         return False
     return True
 

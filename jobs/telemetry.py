@@ -138,7 +138,7 @@ def _gpus(rows: Sequence[Any]) -> Iterator[GpuSample]:
             continue
         index = _figure(row, "index")
         yield GpuSample(
-            index=position if index is None else int(index),
+            index=position if index is None or not 0 <= index < _MOST_GPUS else int(index),
             utilization=_figure(row, "utilization"),
             memory_used_mb=_figure(row, "memory_used_mb"),
             memory_total_mb=_figure(row, "memory_total_mb"),
@@ -205,17 +205,16 @@ def _stuck(index: int, track: _Track) -> Iterator[str]:
 def _longest_stretch(track: _Track, low_power: float) -> tuple[float, float]:
     """Seconds of the longest stretch at full utilisation and low power, and its mean power."""
     longest, watts = 0.0, 0.0
-    stretch: list[tuple[float, float]] = []
+    began, powers, count = 0.0, 0.0, 0
     for time, gpu in track:
         busy = gpu.utilization is not None and gpu.utilization >= _STUCK_UTILIZATION
         if not busy or gpu.power_watts is None or gpu.power_watts > low_power:
-            stretch = []
+            count = 0
             continue
-        stretch.append((time, gpu.power_watts))
-        seconds = time - stretch[0][0]
-        if seconds > longest:
-            longest = seconds
-            watts = math.fsum(power for _, power in stretch) / len(stretch)
+        began, powers = (began, powers) if count else (time, 0.0)
+        powers, count = powers + gpu.power_watts, count + 1
+        if time - began > longest:
+            longest, watts = time - began, powers / count
     return longest, watts
 
 

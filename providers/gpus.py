@@ -14,7 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-_VENDOR = re.compile(r"^(nvidia|geforce|tesla|quadro|amd|instinct)")
+_VENDOR = re.compile(r"(?:nvidia|geforce|tesla|quadro|amd|instinct)+")
+_LONGEST = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +87,8 @@ def _gpu(row: dict[str, Any]) -> Gpu:
 
 
 def _folded(text: str) -> str:
+    if len(text) > _LONGEST:
+        return text  # no GPU is called so
     folded = re.sub(r"[\s_-]+", "", text).casefold()
-    while match := _VENDOR.match(folded):
-        folded = folded[match.end() :]
-    return folded
+    match = _VENDOR.match(folded)
+    return folded[match.end() :] if match else folded

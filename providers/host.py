@@ -185,8 +185,10 @@ def _read(directory: Path) -> Optional[Json]:
         return None
     try:
         record = json.loads((directory / _RECORD).read_text())
-        return dict(record)
-    except (FileNotFoundError, ValueError, TypeError) as error:
+        if not isinstance(record, dict) or "name" not in record or "created_at" not in record:
+            raise ValueError("it is no machine's record")
+        return record
+    except (FileNotFoundError, ValueError, TypeError, RecursionError) as error:
         if not directory.exists():
             return None
         made = directory.stat().st_mtime
@@ -400,7 +402,7 @@ def _bill_lines(root: Path, name: str) -> List[Json]:
         if f'"{name}"' in line:
             with contextlib.suppress(ValueError):  # torn by a full disk or a power cut
                 lines.append(json.loads(line))
-    return [line for line in lines if line.get("name") == name]
+    return [line for line in lines if isinstance(line, dict) and line.get("name") == name]
 
 
 def _docker() -> Optional[str]:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
+from providers import sent
 from providers.base import Access, Charge, Instance, InstanceStatus, LaunchRequest, Meter, Offer, Traits
 from providers.errors import BadHost, NoCapacity, NotFound, ProviderError, Rejected, Throttled
 from providers.host import MARK
@@ -46,9 +47,10 @@ def create_request(offer: Offer, request: LaunchRequest, *, gpu_ids: Sequence[in
     }
 
 
-def refusal(error: Mapping[str, Any], *, provider: str, where: str) -> ProviderError:
-    """host.py's clear no as what the caller does next."""
-    kind, message = str(error.get("kind")), f"{where}: {error.get('message')}"
+def refusal(error: Any, *, provider: str, where: str) -> ProviderError:
+    """host.py's clear no as what the caller does next; one that makes no sense is a computer that is broken."""
+    said: Mapping[str, Any] = error if isinstance(error, dict) else {"message": error}
+    kind, message = sent.words(said.get("kind")), f"{where}: {_short(said.get('message'))}"
     if kind == "busy":
         return Throttled(message, after=2.0, provider=provider)
     return _REFUSALS.get(kind, BadHost)(message, provider=provider)
@@ -59,16 +61,16 @@ def instance(machine: Any, *, provider: str, instance_id: str, region: str, host
     try:
         machine = dict(machine)
         running = machine["status"] in ("running", "terminating")
-        rate = None if machine["usd_per_hour"] is None else Decimal(machine["usd_per_hour"])
+        rate = None if machine["usd_per_hour"] is None else _rate(machine["usd_per_hour"])
         return Instance(
             id=instance_id,
-            name=str(machine["name"]),
+            name=sent.words(machine["name"]),
             provider=provider,
-            owner=str(machine["owner"]),
-            run_id=str(machine["run_id"]),
-            attempt=int(machine["attempt"]),
+            owner=sent.words(machine["owner"]),
+            run_id=sent.words(machine["run_id"]),
+            attempt=sent.whole(machine["attempt"]),
             status=InstanceStatus(machine["status"]),
-            detail=str(machine["detail"]),
+            detail=sent.words(machine["detail"]),
             access=access(str(machine["directory"]), _variables(machine)) if running else None,
             region=region,
             host_id=host_id,
@@ -77,8 +79,8 @@ def instance(machine: Any, *, provider: str, instance_id: str, region: str, host
             usd_per_hour=rate,
             meters=() if rate is None else (meter(rate),),
         )
-    except (KeyError, TypeError, ValueError, InvalidOperation) as error:
-        raise BadHost(f"{instance_id}: its record makes no sense: {machine!r}", provider=provider) from error
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise BadHost(f"{instance_id}: its record makes no sense: {_short(machine)}", provider=provider) from error
 
 
 def meter(usd_per_hour: Decimal) -> Meter:
@@ -93,9 +95,17 @@ def charges(answer: Mapping[str, Any], *, since: datetime, provider: str, source
         if not lines and (machine := answer["machine"]) is not None and machine["usd_per_hour"] is not None:
             lines = [(machine, machine["created_at"], answer["now"], False)]
         found = [_charge(line, _time(start), _time(end), final, source) for line, start, end, final in lines]
-    except (KeyError, TypeError, ValueError, InvalidOperation) as error:
-        raise BadHost(f"{source}: the bill makes no sense: {answer!r}", provider=provider) from error
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise BadHost(f"{source}: the bill makes no sense: {_short(answer)}", provider=provider) from error
     return tuple(charge for charge in found if charge.end >= since)
+
+
+def gpus_of(machines: Sequence[Mapping[str, Any]]) -> set[int]:
+    """Which of the computer's GPUs are taken. Raises BadHost when that cannot be told."""
+    try:
+        return {int(gpu) for machine in machines for gpu in machine["gpu_ids"]}
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise BadHost("a machine's record does not say which GPUs it has", provider="local") from error
 
 
 def missing(name: str, *, provider: str, where: str) -> NotFound:
@@ -103,7 +113,7 @@ def missing(name: str, *, provider: str, where: str) -> NotFound:
 
 
 def _charge(line: Mapping[str, Any], start: datetime, end: datetime, final: bool, source: str) -> Charge:
-    rate = Decimal(line["usd_per_hour"])
+    rate = _rate(line["usd_per_hour"])
     end = max(start, end)
     seconds = math.ceil((end - start).total_seconds())
     return Charge(
@@ -127,4 +137,21 @@ def _variables(machine: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _time(epoch: Any) -> datetime:
-    return datetime.fromtimestamp(float(epoch), UTC)
+    """Raises ValueError, as `_rate` does."""
+    if (found := sent.moment(epoch)) is None:
+        raise ValueError("no moment")
+    return found
+
+
+def _rate(usd: Any) -> Decimal:
+    if (found := sent.price(usd)) is None:
+        raise ValueError("no price")
+    return found
+
+
+def _short(answer: Any) -> str:
+    """The beginning of what a computer said, for a message."""
+    try:
+        return sent.words(answer if isinstance(answer, str) else repr(answer))
+    except (RecursionError, ValueError):  # a number of thousands of digits has no repr
+        return "something that cannot be shown"

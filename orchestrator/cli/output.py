@@ -18,8 +18,11 @@ _ESCAPE = re.compile(
     rb"|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)"  # OSC and other strings: titles, clipboards
     rb"|[ -/]*[0-~])"  # everything else of two bytes or a few more
 )
-_UNFINISHED = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]*)\Z|\xc2\Z")
-_CONTROLS = re.compile(rb"[\x00-\x07\x0b\x0c\x0e-\x1f\x7f]|\xc2[\x80-\x9f]")
+_UNFINISHED = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]*)\Z")
+_CONTROLS = re.compile(rb"[\x00-\x07\x0b\x0c\x0e-\x1f\x7f]")
+# The controls of Latin 1 in UTF-8. All of a run goes: what is left of \xc2\xc2\x9b\x9b without its middle is one.
+_LATIN_CONTROLS = re.compile(rb"\xc2+[\x80-\x9f]+")
+_BEGUN = re.compile(rb"\xc2+\Z")
 _LONGEST_SEQUENCE = 4096
 
 
@@ -104,6 +107,7 @@ class Cleaner:
 
     def __init__(self) -> None:
         self._rest = b""
+        self._begun = b""  # of a control in two bytes, when all else has been taken out
 
     def clean(self, chunk: bytes) -> bytes:
         text = self._rest + chunk
@@ -111,4 +115,7 @@ class Cleaner:
         self._rest = text[unfinished.start() :] if unfinished else b""
         if unfinished:
             text = text[: unfinished.start()]
-        return _CONTROLS.sub(b"", _ESCAPE.sub(b"", text))
+        shown = self._begun + _CONTROLS.sub(b"", _ESCAPE.sub(b"", text))
+        begun = _BEGUN.search(shown[-_LONGEST_SEQUENCE:])
+        self._begun = begun[0] if begun else b""
+        return _LATIN_CONTROLS.sub(b"", shown[: len(shown) - len(self._begun)])

@@ -109,7 +109,7 @@ def hardware(offer: Mapping[str, Any]) -> str:
     """2x RTX4090, or 8 CPUs."""
     count = int(offer.get("gpu_count") or 0)
     if count:
-        return f"{count}x {offer.get('gpu') or 'GPU'}"
+        return f"{count}x {one_line(offer.get('gpu') or 'GPU')}"
     return plural(int(float(offer.get("vcpus") or 0)), "CPU") if offer.get("vcpus") else "CPU"
 
 
@@ -153,7 +153,7 @@ def provider(attempt: Attempt) -> str:
 
 def place(attempt: Attempt) -> str:
     """The provider, and which of its regions or hosts it was."""
-    region = str(attempt.offer.get("region") or "")
+    region = one_line(attempt.offer.get("region") or "")
     return provider(attempt) if region in ("", attempt.provider) else f"{provider(attempt)} {region}"
 
 

@@ -12,9 +12,10 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from providers import sent
 from providers.aws import mapping
 from providers.base import Charge, Now
-from providers.errors import AuthFailed, Rejected
+from providers.errors import AuthFailed, Rejected, Unreachable
 
 if TYPE_CHECKING:
     from providers.aws.client import Aws
@@ -79,18 +80,23 @@ class Bill:
             )
         except (AuthFailed, Rejected):
             return ()
-        days = answer["ResultsByTime"] if answer else []
-        return tuple(charge for day in days for charge in charges_of(day, self._now()))
+        days = answer.get("ResultsByTime", []) if answer else []
+        try:
+            return tuple(charge for day in days for charge in charges_of(day, self._now()))
+        except (KeyError, TypeError, ValueError, IndexError) as error:  # a bill that lacks a part would say too little
+            raise Unreachable("Cost Explorer's answer makes no sense", provider=mapping.PROVIDER) from error
 
 
 def charges_of(day: Json, now: datetime) -> list[Charge]:
-    """One day of Cost Explorer's answer."""
+    """One day of Cost Explorer's answer. Raises KeyError, TypeError, ValueError, IndexError for what is none."""
     start, end = (datetime.fromisoformat(day["TimePeriod"][key]).replace(tzinfo=UTC) for key in ("Start", "End"))
     final = not day.get("Estimated", True) and now - end > FINAL_AFTER
     found = []
     for group in day.get("Groups") or ():
         cost, used = (group["Metrics"][key] for key in ("UnblendedCost", "UsageQuantity"))
-        usd, quantity = Decimal(cost["Amount"]), Decimal(used["Amount"])
+        usd, quantity = sent.amount(cost["Amount"]), sent.amount(used["Amount"])
+        if usd is None or quantity is None:
+            raise ValueError("no amount")
         meter, unit = _meter(str(group["Keys"][0]))
         if not meter or cost["Unit"] != "USD":
             continue

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from providers.aws import machine_types, mapping
 from providers.aws.cache import Cache
 from providers.aws.machine_types import MachineType
+from providers.errors import Unreachable
 
 if TYPE_CHECKING:
     from providers.aws.client import Aws
@@ -52,7 +53,10 @@ class Catalog:
     def _ask_regions(self) -> Json:
         usable = [{"Name": "opt-in-status", "Values": ["opt-in-not-required", "opted-in"]}]
         answer = self._aws.call("ec2", self._aws.home_region, "describe_regions", Filters=usable)
-        return {"regions": sorted(row["RegionName"] for row in answer["Regions"])}
+        regions = [row.get("RegionName") for row in answer.get("Regions") or ()]
+        if not regions or not all(regions):  # machines of a region that is not asked would not be seen
+            raise Unreachable("EC2's list of regions makes no sense", provider=mapping.PROVIDER)
+        return {"regions": sorted(regions)}
 
     def _ask_types(self, region: str) -> Json:
         wanted = [{"Name": "instance-type", "Values": machine_types.patterns()}]
@@ -69,7 +73,8 @@ class Catalog:
         )
         zones: dict[str, list[str]] = defaultdict(list)
         for row in offerings:
-            if row["InstanceType"] in types and mapping.is_zone(row["Location"], region):
-                zones[row["InstanceType"]].append(row["Location"])
+            name, zone = row.get("InstanceType"), row.get("Location") or ""
+            if name in types and mapping.is_zone(zone, region):
+                zones[name].append(zone)
         sold = [machine.to_json() for name, machine in types.items() if name in zones]
         return {"types": sold, "zones": {name: sorted(found) for name, found in zones.items()}}

@@ -38,6 +38,7 @@ from botocore.exceptions import (
 from botocore.loaders import create_loader
 from botocore.parsers import ResponseParserError
 
+from providers import sent
 from providers.aws import codes, environment
 from providers.aws.codes import Kind
 from providers.errors import (
@@ -58,10 +59,15 @@ READ_SECONDS = 20
 LAUNCH_SECONDS = 60  # EC2 answers a RunInstances when it has found a place
 ATTEMPTS = 3
 THROTTLED_SECONDS = 5.0
+LONGEST_WAIT = 3600.0
+_LONGEST_CODE = 100
+_LONGEST_WORDS = 500
 
 Json = dict[str, Any]
 
-_ERRORS = (ClientError, BotoCoreError, ResponseParserError, OSError)
+# Of boto3's parser come KeyError, TypeError and ValueError as they are, for what is well-formed and none of AWS's.
+_NONSENSE = (ResponseParserError, KeyError, TypeError, ValueError, AttributeError, RecursionError)
+_ERRORS = (ClientError, BotoCoreError, OSError, *_NONSENSE)
 _NOTHING_SENT = (EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError, SSLError)
 _NO_LOGIN = (
     NoCredentialsError,
@@ -132,7 +138,7 @@ class Aws:
         try:
             client = self._client(service, region)
             pages = client.get_paginator(operation).paginate(**parameters)
-            return [entry for page in pages for entry in page.get(key) or ()]
+            return [entry for page in pages for entry in _listed(page, key, asked)]
         except _ERRORS as error:
             raise translate(error, asked) from error
 
@@ -164,7 +170,9 @@ class Aws:
             raise translate(error, asked) from error
         except _ERRORS as error:
             raise translate(error, asked) from error
-        return answer
+        if _is_page(answer):
+            raise _unclear(f"no answer to {asked}, but a page of somebody else's", asked)
+        return _Answer(asked, answer)
 
     def _client(self, service: str, region: str, *, launches: bool = False) -> Any:
         key = (service, region, launches)
@@ -197,23 +205,34 @@ class Aws:
         return self._session
 
 
+class _Answer(dict[str, Any]):
+    """What AWS said. A part that it must have and has not is no answer: Unreachable, or Ambiguous."""
+
+    def __init__(self, asked: Asked, said: Json) -> None:
+        super().__init__(said)
+        self._asked = asked
+
+    def __missing__(self, key: str) -> Any:
+        raise _unclear(f"{self._asked}: the answer has no {key}", self._asked)
+
+
 def translate(error: Exception, asked: Asked) -> ProviderError:
     """The one place where boto3's errors become ours."""
     if isinstance(error, ClientError):
         return _refusal(error, asked)
     if isinstance(error, _NO_LOGIN):
         return AuthFailed(f"no login to AWS: {error}", provider="aws")
-    said = f"{asked}: {error or type(error).__name__}"
+    said = f"{asked}: {_short(error)}"
     if isinstance(error, _NOTHING_SENT):
         return Unreachable(f"AWS cannot be reached for {said}", provider="aws")
-    if isinstance(error, (HTTPClientError, ResponseParserError, OSError)):
+    if isinstance(error, (HTTPClientError, OSError, *_NONSENSE)):
         return _unclear(f"no answer to {said}", asked)
     return Rejected(f"{said}", provider="aws")
 
 
 def _refusal(error: ClientError, asked: Asked) -> ProviderError:
     said = error.response.get("Error", {})
-    code, message = str(said.get("Code", "")), codes.without_blob(str(said.get("Message", "")))
+    code, message = str(said.get("Code", ""))[:_LONGEST_CODE], codes.without_blob(str(said.get("Message", "")))
     metadata = error.response.get("ResponseMetadata", {})
     text = f"{asked}: {code}: {message}"
     kind = codes.kind_of(code, int(metadata.get("HTTPStatusCode") or 0))
@@ -225,7 +244,7 @@ def _refusal(error: ClientError, asked: Asked) -> ProviderError:
         return QuotaExceeded(_quota_text(code, text, asked), provider="aws")
     if kind in (Kind.THROTTLE, Kind.IN_USE):
         wanted = str(metadata.get("HTTPHeaders", {}).get("retry-after", ""))
-        return Throttled(text, after=float(wanted) if wanted.isdigit() else THROTTLED_SECONDS, provider="aws")
+        return Throttled(text, after=min(sent.whole(wanted) or THROTTLED_SECONDS, LONGEST_WAIT), provider="aws")
     if kind is Kind.TOKEN_MISMATCH and asked.creates:
         # The token belongs to one name: an earlier create of this very machine came through, with other tags perhaps.
         return codes.AskedBefore(f"{text}; a machine of this name was asked for before", provider="aws")
@@ -239,6 +258,23 @@ _CLASSES: Mapping[Kind, type[ProviderError]] = {
     Kind.TOKEN_SPENT: OfferGone,
     Kind.NOT_FOUND: NotFound,
 }
+
+
+def _listed(page: Json, key: str, asked: Asked) -> list[Json]:
+    """A page's entries. AWS names a list that is empty, too: an answer without it is none, and would hide machines."""
+    entries = page.get(key)
+    if not isinstance(entries, list):
+        raise _unclear(f"{asked}: the answer has no {key}", asked)
+    return entries
+
+
+def _is_page(answer: Json) -> bool:
+    """Whether it is of somebody in between: HTML may be well-formed, and every answer of AWS's names its request."""
+    return not answer.get("ResponseMetadata", {}).get("RequestId")
+
+
+def _short(error: Exception) -> str:
+    return (f"{error}" or type(error).__name__)[:_LONGEST_WORDS]
 
 
 def _unclear(text: str, asked: Asked) -> ProviderError:

@@ -112,7 +112,8 @@ QUOTAS = {
 }
 
 _PERMISSION = re.compile(r"not authorized to perform: ?([\w-]+:\w+)")
-_ENCODED = re.compile(r"\s*Encoded authorization failure message:.*", re.DOTALL)
+_ENCODED = "Encoded authorization failure message:"
+_LONGEST_MESSAGE = 1000
 _IAM_NAMES = {"service-quotas": "servicequotas"}
 
 
@@ -153,4 +154,4 @@ def permission(message: str, *, service: str, operation: str) -> str:
 
 def without_blob(message: str) -> str:
     """The message without the encoded part, which is long and which only AWS can read."""
-    return _ENCODED.sub("", message).strip()
+    return message.partition(_ENCODED)[0].strip()[:_LONGEST_MESSAGE]

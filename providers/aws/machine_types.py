@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from providers import gpus
+from providers import gpus, sent
 from providers.base import GB
 
 Json = Mapping[str, Any]
@@ -55,28 +56,34 @@ def patterns() -> list[str]:
 
 
 def described(rows: Iterable[Json]) -> list[MachineType]:
-    """Those of DescribeInstanceTypes' rows that a job can have."""
-    return [machine for machine in map(_described, rows) if machine is not None]
+    """Those of DescribeInstanceTypes' rows that a job can have. One that makes no sense is left out."""
+    found = []
+    for row in rows:
+        with suppress(KeyError, TypeError, ValueError, OverflowError, AttributeError):
+            found.append(_described(row))
+    return [machine for machine in found if machine is not None]
 
 
 def priced(row: Mapping[str, str]) -> MachineType | None:
-    """An instance type as a row of the public price file has it; None when it is none of ours."""
+    """An instance type as a row of the public price file has it; None when it is none of ours or makes no sense."""
     name = row.get("Instance Type", "")
     family, _, size = name.partition(".")
     memory, unit = (*row.get("Memory", "").replace(",", "").split(), "", "")[:2]
     if size.startswith("metal") or "Graviton" in row.get("Physical Processor", "") or unit != "GiB":
         return None
-    count = row.get("GPU", "") or "0"
+    count, vcpus, gigabytes = sent.whole(row.get("GPU", "")), sent.whole(row.get("vCPU", "")), sent.number(memory)
     gpu = _families().get(family)
-    if (gpu is None or not count.isdigit()) and family not in general_families():
+    if (gpu is None or not count) and family not in general_families():
+        return None
+    if not vcpus or not gigabytes:
         return None
     return MachineType(
         name=name,
         gpu=gpu,
-        gpu_count=int(count) if gpu else 0,
+        gpu_count=count if gpu else 0,
         gpu_memory_gb=gpus.specification(gpu).memory_gb if gpu else None,
-        vcpus=int(row.get("vCPU", "") or 0),
-        memory_gb=float(memory) * GIB / GB,
+        vcpus=vcpus,
+        memory_gb=gigabytes * GIB / GB,
     )
 
 
@@ -115,7 +122,7 @@ def _is_whole_nvidia(kinds: Iterable[Json]) -> bool:
 def _gpu(kind: Json, family: str) -> tuple[str, float]:
     """The canonical name and its memory. EC2 says 22888 MiB for the L4 and the A10G, a hair less than their 24 GB, so
     that a wish for 24 GB would not find them: the maker's figure is taken for every GPU that we know."""
-    word = str(kind.get("Name", ""))
+    word = sent.words(kind.get("Name"))
     reported = int(kind.get("MemoryInfo", {}).get("SizeInMiB", 0)) * MIB / GB
     name = gpus.canonical(word)
     if name is None:

@@ -176,6 +176,8 @@ class Machines:
                 raise OfferGone(text, provider=mapping.PROVIDER)
             self._sleep(pause)
             waited, pause = waited + pause, pause * 2
+        if not answer["Instances"]:
+            raise Ambiguous("EC2 accepted a launch and shows no machine", provider=mapping.PROVIDER)
         row: Json = answer["Instances"][0]
         if mapping.state_of(row) in mapping.ENDING:
             raise OfferGone(_used_up("this name", str(row["InstanceId"])), provider=mapping.PROVIDER)

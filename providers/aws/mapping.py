@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
+from providers import sent
 from providers.aws.machine_types import MachineType
 from providers.base import (
     Instance,
@@ -19,7 +20,7 @@ from providers.base import (
     Runs,
     SshAccess,
 )
-from providers.errors import Rejected
+from providers.errors import Rejected, Unreachable
 
 PROVIDER = "aws"
 USER = "ubuntu"
@@ -142,7 +143,7 @@ def to_rows(tags: Mapping[str, str]) -> list[dict[str, str]]:
 
 
 def tags_of(row: Json) -> dict[str, str]:
-    return {tag["Key"]: tag["Value"] for tag in row.get("Tags") or ()}
+    return {tag["Key"]: tag.get("Value", "") for tag in row.get("Tags") or () if "Key" in tag}
 
 
 def instances(reservations: Iterable[Json]) -> list[Json]:
@@ -155,8 +156,15 @@ def state_of(row: Json) -> str:
 
 
 def instance(row: Json, *, region: str, simulated: bool, left: Sequence[str] = ()) -> Instance:
-    """One row of DescribeInstances. `left` names what a terminated machine has left behind."""
+    """One row of DescribeInstances. `left` names what a terminated machine has left behind.
+
+    Tags that make no sense are left out of it; without an id or a launch time it is Unreachable, never nothing.
+    """
     tags = tags_of(row)
+    launched = row.get("LaunchTime")
+    if not row.get("InstanceId") or not isinstance(launched, datetime):
+        text = f"EC2's answer makes no sense: an instance without an id or a launch time, {tags.get(NAME, 'no name')}"
+        raise Unreachable(text, provider=PROVIDER)
     detail = _detail(row)
     if left:
         detail = f"{detail}; left: {', '.join(left)}"
@@ -166,15 +174,15 @@ def instance(row: Json, *, region: str, simulated: bool, left: Sequence[str] = (
         provider=PROVIDER,
         owner=tags.get(OWNER, ""),
         run_id=tags.get(RUN, ""),
-        attempt=_whole(tags.get(ATTEMPT)),
+        attempt=sent.whole(tags.get(ATTEMPT)),
         status=_status(row),
         detail=detail,
         progress=state_of(row),
         access=_access(row, tags, simulated=simulated),
         region=region,
-        created_at=row["LaunchTime"].astimezone(UTC),
-        deadline=_time(tags.get(DEADLINE)),
-        usd_per_hour=_money(tags.get(RATE)),
+        created_at=launched.astimezone(UTC),
+        deadline=sent.moment(tags.get(DEADLINE)),
+        usd_per_hour=sent.price(tags.get(RATE)),
         meters=_meters(tags, spot=row.get("InstanceLifecycle") == "spot"),
     )
 
@@ -182,11 +190,12 @@ def instance(row: Json, *, region: str, simulated: bool, left: Sequence[str] = (
 def groups_of(row: Json) -> list[str]:
     """The security groups of its network interfaces."""
     cards = row.get("NetworkInterfaces") or ()
-    return list(dict.fromkeys(str(group["GroupId"]) for card in cards for group in card.get("Groups") or ()))
+    groups = (group.get("GroupId") for card in cards for group in card.get("Groups") or ())
+    return list(dict.fromkeys(str(group) for group in groups if group))
 
 
 def rate_of(row: Json) -> Decimal | None:
-    return _money(tags_of(row).get(RATE))
+    return sent.price(tags_of(row).get(RATE))
 
 
 def half_made(name: str, tags: Mapping[str, str], *, region: str, left: Sequence[str], now: datetime) -> Instance:
@@ -197,12 +206,12 @@ def half_made(name: str, tags: Mapping[str, str], *, region: str, left: Sequence
         provider=PROVIDER,
         owner=tags.get(OWNER, ""),
         run_id=tags.get(RUN, ""),
-        attempt=_whole(tags.get(ATTEMPT)),
+        attempt=sent.whole(tags.get(ATTEMPT)),
         status=InstanceStatus.TERMINATING,
         detail=f"no instance; left: {', '.join(left)}",
         region=region,
-        created_at=_time(tags.get(ASKED)) or now,
-        deadline=_time(tags.get(DEADLINE)),
+        created_at=sent.moment(tags.get(ASKED)) or now,
+        deadline=sent.moment(tags.get(DEADLINE)),
     )
 
 
@@ -221,17 +230,17 @@ def _status(row: Json) -> InstanceStatus:
 def _detail(row: Json) -> str:
     reason = row.get("StateReason", {})
     words = (state_of(row), str(reason.get("Message", "")), str(row.get("StateTransitionReason", "")))
-    return "; ".join(dict.fromkeys(word for word in words if word))
+    return sent.words("; ".join(dict.fromkeys(word for word in words if word)))
 
 
 def _access(row: Json, tags: Mapping[str, str], *, simulated: bool) -> SshAccess | None:
-    address = row.get("PublicIpAddress")
+    address = sent.address(row.get("PublicIpAddress"))
     if not address or state_of(row) != "running":
         return None
     host_key = tags.get(HOST_KEY)
     return SshAccess(
-        host=str(address),
-        port=_whole(tags.get(_SIMULATED_PORT)) or 22 if simulated else 22,
+        host=address,
+        port=sent.port(tags.get(_SIMULATED_PORT)) or 22 if simulated else 22,
         user=USER,
         directory=DIRECTORY,
         host_keys=(host_key,) if host_key else (),
@@ -244,7 +253,7 @@ def _meters(tags: Mapping[str, str], *, spot: bool) -> tuple[Meter, ...]:
 
     https://aws.amazon.com/ec2/pricing/on-demand/, https://aws.amazon.com/ebs/pricing/ (2026-11-21)
     """
-    rate, disk_gb, disk_rate = (_money(tags.get(key)) for key in (RATE, DISK_GB, DISK_RATE))
+    rate, disk_gb, disk_rate = (sent.price(tags.get(key)) for key in (RATE, DISK_GB, DISK_RATE))
     if rate is None:
         return ()
     compute = Meter(
@@ -269,19 +278,3 @@ def _meters(tags: Mapping[str, str], *, spot: bool) -> tuple[Meter, ...]:
         source="AWS price list, gp3",
     )
     return (compute, disk, address)
-
-
-def _whole(text: str | None) -> int:
-    return int(text) if text is not None and text.isdigit() else 0
-
-
-def _time(epoch: str | None) -> datetime | None:
-    return datetime.fromtimestamp(int(epoch), UTC) if epoch is not None and epoch.isdigit() else None
-
-
-def _money(text: str | None) -> Decimal | None:
-    try:
-        amount = Decimal(text) if text is not None else None
-    except InvalidOperation:
-        return None
-    return amount if amount is not None and amount.is_finite() else None

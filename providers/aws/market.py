@@ -172,6 +172,8 @@ def _spot_offers(region: str, sold: Sold, listed: PriceList, spot: Spot) -> Iter
 
 def _public_offers(region: str, listed: PriceList) -> Iterable[Offer]:
     for machine in listed.types:
+        if machine.name not in listed.on_demand:
+            continue
         yield mapping.offer(
             machine,
             region=region,

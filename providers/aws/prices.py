@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from providers import sent
 from providers.aws import public_prices
 from providers.aws.cache import Cache
 from providers.aws.machine_types import MachineType
@@ -114,9 +115,9 @@ class Prices:
 
     def _ask(self, region: str) -> Json:
         prices = {
-            attributes["instanceType"]: price
+            name: price
             for attributes, price in self._products(region, _COMPUTE, "Hrs")
-            if "instanceType" in attributes
+            if (name := sent.words(attributes.get("instanceType")))
         }
         disk = [price for _, price in self._products(region, _DISK, "GB-Mo")]
         return {"on_demand": prices, "gp3": disk[0] if disk else None, "source": "AWS price list"}
@@ -132,10 +133,13 @@ class Prices:
             Filters=[{"Type": "TERM_MATCH", "Field": field, "Value": value} for field, value in filters.items()],
         )
         for text in rows:
-            product = json.loads(str(text))
-            price = _on_demand(product, unit)
+            try:
+                product = json.loads(str(text))
+                price, attributes = _on_demand(product, unit), dict(product["product"]["attributes"])
+            except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+                continue  # one that makes no sense must not hide the others
             if price is not None:
-                yield product["product"]["attributes"], price
+                yield attributes, price
 
     def _ask_spot(self, region: str, types: Sequence[str]) -> dict[tuple[str, str], Decimal]:
         """With a start of now, EC2 gives the price in force: one row per type and zone."""
@@ -148,17 +152,22 @@ class Prices:
             ProductDescriptions=[_LINUX],
             StartTime=self._now(),
         )
-        linux = [row for row in rows if row.get("ProductDescription", _LINUX) == _LINUX]
+        linux = [row for row in rows if row.get("ProductDescription", _LINUX) == _LINUX and row.get("Timestamp")]
         linux.sort(key=lambda row: row["Timestamp"])
-        return {(row["InstanceType"], row["AvailabilityZone"]): _plain(str(row["SpotPrice"])) for row in linux}
+        priced = ((row, sent.price(row.get("SpotPrice"))) for row in linux)
+        return {
+            (str(row.get("InstanceType")), str(row.get("AvailabilityZone"))): plain(usd) for row, usd in priced if usd
+        }
 
     def _parsed(self, name: str, document: Json) -> PriceList:
         stamp, parsed = self._lists.get(name, ("", None))
         if parsed is None or stamp != document["fetched_at"]:
             fetched_at = Cache.dated(document)
             parsed = PriceList(
-                on_demand={name: _plain(price) for name, price in document["on_demand"].items()},
-                gp3_usd_per_gb_month=_plain(document["gp3"]) if document.get("gp3") else GP3_USD_PER_GB_MONTH,
+                on_demand={
+                    name: plain(usd) for name, text in document["on_demand"].items() if (usd := sent.price(text))
+                },
+                gp3_usd_per_gb_month=plain(sent.price(document.get("gp3")) or GP3_USD_PER_GB_MONTH),
                 fetched_at=fetched_at,
                 source=f"{document['source']}, {fetched_at:%Y-%m-%d}",
                 types=tuple(MachineType.from_json(row) for row in document.get("types", ())),
@@ -172,11 +181,12 @@ def _on_demand(product: Json, unit: str) -> str | None:
     for term in product.get("terms", {}).get("OnDemand", {}).values():
         for dimension in term.get("priceDimensions", {}).values():
             price = str(dimension.get("pricePerUnit", {}).get("USD", "0"))
-            if dimension.get("unit") == unit and Decimal(price) > 0:
+            if dimension.get("unit") == unit and sent.price(price):
                 return price
     return None
 
 
-def _plain(price: str) -> Decimal:
+def plain(price: Decimal) -> Decimal:
     """Without the zeros at its end: AWS writes 0.0800000000."""
-    return Decimal(price.rstrip("0").rstrip(".") or "0") if "." in price else Decimal(price)
+    text = f"{price:f}"
+    return Decimal(text.rstrip("0").rstrip(".") or "0") if "." in text else price

@@ -6,6 +6,7 @@ Owns what this computer has and what it costs. How machines are made and ended i
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -17,7 +18,7 @@ from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
-from providers import gpus, host, inventory, owned
+from providers import gpus, host, inventory, owned, sent
 from providers.base import (
     GB,
     Access,
@@ -40,6 +41,7 @@ BILL_SOURCE = "this computer's own clock"
 _QUERY = ["--query-gpu=index,name,memory.total", "--format=csv,noheader,nounits"]
 _NVIDIA_SMI_SECONDS = 15
 _MIB_IN_BYTES = 2**20
+_INDEX = re.compile(r"[0-9]{1,4}")
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ class LocalProvider:
     def _free_gpus(self) -> Sequence[LocalGpu]:
         with self._answers():
             live = host.list_machines(self._root, {})["machines"]
-        taken = {gpu for machine in live for gpu in machine["gpu_ids"]}
+        taken = owned.gpus_of(live)
         return [gpu for gpu in self._detect(self._settings.env) if gpu.index not in taken]
 
     def _instance(self, machine: object) -> Instance:
@@ -166,6 +168,9 @@ class LocalProvider:
             raise owned.refusal({"kind": error.kind, "message": error}, provider=self.name, where=SOURCE) from error
         except OSError as error:
             raise BadHost(f"{SOURCE}: {error}", provider=self.name) from error
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            text = f"{SOURCE}: a record below {self._root} makes no sense: {error!r}"
+            raise BadHost(text, provider=self.name) from error
 
 
 def price_per_hour(home: Path) -> Decimal:
@@ -198,15 +203,15 @@ def detect_gpus(env: Mapping[str, str]) -> list[LocalGpu]:
 def gpus_of(listing: str) -> list[LocalGpu]:
     """nvidia-smi's lines `index, name, memory in MiB`; the memory may be "[N/A]"."""
     rows = [[field.strip() for field in line.split(",")] for line in listing.splitlines()]
-    return [_gpu(*row) for row in rows if len(row) == 3 and row[0].isdigit()]
+    return [_gpu(*row) for row in rows if len(row) == 3 and _INDEX.fullmatch(row[0])]
 
 
 def _gpu(index: str, name: str, memory: str) -> LocalGpu:
     canonical = gpus.canonical(name)
     size = gpus.specification(canonical).memory_gb if canonical else None
-    if memory.isdigit():
-        size = int(memory) * _MIB_IN_BYTES / GB
-    return LocalGpu(int(index), canonical or name, size)
+    if mebibytes := sent.whole(memory):
+        size = mebibytes * _MIB_IN_BYTES / GB
+    return LocalGpu(int(index), canonical or sent.words(name), size)
 
 
 def _gpus_in_words(found: Sequence[LocalGpu]) -> str:

@@ -12,12 +12,13 @@ import os
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 from urllib.parse import quote
 
 import requests
 
+from providers import sent
 from providers.accounts import Account
 from providers.base import Now
 from providers.errors import (
@@ -33,7 +34,7 @@ from providers.errors import (
     Unreachable,
 )
 from providers.runpod.pace import Pace, retry_seconds
-from providers.transport import Answer, unanswered
+from providers.transport import Answer, bound, unanswered
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 20.0
@@ -44,6 +45,8 @@ USER_AGENT = "gpujob/0.1"
 
 _NAME = "runpod"
 _LONGEST_TEXT = 500
+_LONGEST_READ = 20_000
+_MOST_ERRORS = 10
 _SDK_LOGGERS = ("urllib3", "paramiko", "uvicorn")
 _environ = threading.Lock()
 
@@ -61,7 +64,7 @@ class Client:
         self._account = account
         self._now = now
         self._pace = Pace()
-        self.session = requests.Session()
+        self.session = bound(requests.Session())
         self.session.headers["User-Agent"] = USER_AGENT
         # A callable, because requests puts what ~/.netrc says of the host over a header that was set.
         self.session.auth = self._authorize
@@ -69,7 +72,10 @@ class Client:
 
     def pods(self) -> list[Json]:
         """All pods of the account: v2 has neither filters nor pages, and ignores what it is asked for beyond that."""
-        return _rows(self._ask("GET", "/v2/pods"), "pods")
+        pods = _rows(self._ask("GET", "/v2/pods"), "pods")
+        if not all(sent.words(pod.get("id")) for pod in pods):  # a pod without an id could not be ended
+            raise _senseless("the list of pods, of which one has no id")
+        return pods
 
     def pod(self, pod_id: str) -> Json:
         pod = self._ask("GET", f"/v2/pods/{quote(pod_id, safe='')}")
@@ -80,7 +86,7 @@ class Client:
     def create_pod(self, body: Json, secrets: Iterable[str] = ()) -> Json:
         """The pod, or what is known of it when the answer is not whole: then it is Ambiguous, with its id."""
         pod = self._ask("POST", "/v2/pods", body=body, creating=True, secrets=secrets)
-        if not isinstance(pod, dict) or not isinstance(pod.get("id"), str) or not pod["id"]:
+        if not isinstance(pod, dict) or not sent.words(pod.get("id")) or pod["id"] != sent.words(pod["id"]):
             raise Ambiguous("RunPod accepted a pod and did not say which", provider=_NAME)
         return pod
 
@@ -103,11 +109,11 @@ class Client:
     def gpus(self, *, cloud: str, count: int) -> list[Json]:
         """Both `include` and `product`, or neither; `cloud` and `count` only with them: anything else is a 400."""
         wanted = {"include": "AVAILABILITY", "product": "POD", "cloud": cloud, "count": str(count)}
-        return _rows(self._ask("GET", "/v2/catalog/gpus", params=wanted), "gpus")
+        return _sold(self._ask("GET", "/v2/catalog/gpus", params=wanted), "gpus")
 
     def cpus(self) -> list[Json]:
         wanted = {"include": "AVAILABILITY", "product": "POD"}
-        return _rows(self._ask("GET", "/v2/catalog/cpus", params=wanted), "cpus")
+        return _sold(self._ask("GET", "/v2/catalog/cpus", params=wanted), "cpus")
 
     def billing(self, pod_id: str, *, start: str, end: str) -> list[Json]:
         wanted = {"podId": pod_id, "bucketSize": "hour", "startTime": start, "endTime": end}
@@ -126,7 +132,7 @@ class Client:
             raise translate(Answer(200, json.dumps({"errors": [{"message": str(error)}]}), {})) from None
         except requests.RequestException as error:
             raise translate(error) from None
-        except (KeyError, TypeError, ValueError):  # a 5xx without JSON, or JSON without data
+        except (KeyError, TypeError, ValueError, RecursionError):  # a 5xx without JSON, or JSON without data
             raise _senseless("the account") from None
 
     def public_gpus(self, *, secure: bool, count: int) -> list[Json]:
@@ -140,7 +146,7 @@ class Client:
         answer = self._ask("POST", "/graphql", body={"query": query}, public=True)
         if isinstance(answer, dict) and answer.get("errors"):
             raise translate(Answer(200, json.dumps(answer, default=str), {}))
-        return _rows(answer.get("data") if isinstance(answer, dict) else None, "gpuTypes")
+        return _sold(answer.get("data") if isinstance(answer, dict) else None, "gpuTypes")
 
     def close(self) -> None:
         self.session.close()
@@ -211,8 +217,9 @@ def translate(
     if isinstance(problem, requests.RequestException):
         return unanswered(problem, cloud="RunPod", provider=_NAME, creating=creating)
     said, code = _words(problem.text)
-    for secret in filter(None, secrets):
+    for secret in filter(None, secrets):  # before it is cut: half a secret would not be found
         said = said.replace(secret, "***")
+    said = said[:_LONGEST_TEXT]
     if problem.status == 429:
         after = retry_seconds(problem.headers.get("Retry-After"))
         return Throttled(f"RunPod: {said or 'too many requests'}", after=after, provider=_NAME)
@@ -228,7 +235,12 @@ def translate(
 
 
 def _refusal(answer: Answer, said: str, *, creating: bool) -> ProviderError:
-    """A 4xx that its words have not explained."""
+    """A 4xx that its words have not explained.
+
+    RunPod's own are always JSON: only such a 404 says that a pod is gone, and not that the way to it is wrong.
+    """
+    if answer.status == 404 and not creating and not _is_problem(answer.text):
+        return Unreachable(f"RunPod was not reached, and who answered found nothing: {said}", provider=_NAME)
     if answer.status == 403 and not _is_problem(answer.text):
         text = f"Cloudflare, in front of RunPod, let nothing through: {said or 'it does not say why'}"
         return Unreachable(text, provider=_NAME)
@@ -283,24 +295,26 @@ def _words(text: str) -> tuple[str, str]:
     """What a body says, and GraphQL's code if it has one."""
     try:
         body = json.loads(text)
-    except ValueError:
-        return " ".join(text.split())[:_LONGEST_TEXT], ""
+    except (ValueError, RecursionError):
+        return " ".join(text[:_LONGEST_READ].split()), ""
     if not isinstance(body, dict):
         return "", ""
     errors = body.get("errors")
     if isinstance(errors, list) and errors and isinstance(errors[0], dict):
-        code = (errors[0].get("extensions") or {}).get("code")
-        return str(errors[0].get("message") or "")[:_LONGEST_TEXT], str(code or "")
-    said = str(body.get("detail") or body.get("message") or body.get("error") or body.get("title") or "")
+        extensions = errors[0].get("extensions")
+        code = extensions.get("code") if isinstance(extensions, dict) else None
+        return sent.words(errors[0].get("message"), _LONGEST_READ), sent.words(code)
+    found = (sent.words(body.get(name), _LONGEST_READ) for name in ("detail", "message", "error", "title"))
+    said = next(filter(None, found), "")
     if isinstance(errors, list) and errors:
-        said = f"{said.rstrip('.')}: {'; '.join(map(str, errors))}"
-    return said[:_LONGEST_TEXT], ""
+        said = f"{said.rstrip('.')}: {'; '.join(sent.words(one, _LONGEST_READ) for one in errors[:_MOST_ERRORS])}"
+    return said, ""
 
 
 def _is_problem(text: str) -> bool:
     try:
         return isinstance(json.loads(text), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 
@@ -309,7 +323,7 @@ def _decoded(answer: Answer, *, creating: bool) -> Any:
         return None
     try:
         return json.loads(answer.text, parse_float=Decimal)
-    except ValueError:
+    except (ValueError, RecursionError, InvalidOperation):  # the last is an exponent that Decimal has no room for
         kind = Ambiguous if creating else Unreachable
         raise kind(f"RunPod answered {answer.status} with something that is no JSON", provider=_NAME) from None
 
@@ -320,6 +334,14 @@ def _rows(answer: Any, key: str) -> list[Json]:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise _senseless(f"the list of {key}")
     return rows
+
+
+def _sold(answer: Any, key: str) -> list[Json]:
+    """What is for sale, under its key: a row that is none must not hide the others."""
+    rows = answer.get(key) if isinstance(answer, dict) else None
+    if not isinstance(rows, list):
+        raise _senseless(f"the list of {key}")
+    return [row for row in rows if isinstance(row, dict)]
 
 
 def _senseless(what: str) -> Unreachable:

@@ -10,13 +10,13 @@ import gzip
 import math
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from providers import marks, pods
+from providers import marks, pods, sent
 from providers.base import Charge, Instance, InstanceStatus, LaunchRequest, Meter, Offer, SshAccess
-from providers.errors import Rejected
+from providers.errors import Rejected, Unreachable
 from providers.runpod.offers import ANYWHERE, COMMUNITY, DISK_USD_PER_GB_MONTH, SECURE, Choice, money
 
 MOST_VARIABLES = 50  # of a pod, https://docs.runpod.io/pods/references/environment-variables
@@ -119,7 +119,12 @@ def disk_gb(request: LaunchRequest) -> int:
 
 
 def owner_of(pod: Mapping[str, Any]) -> str:
-    """Whose pod it is; "" when it is none of ours."""
+    """Whose pod it is; "" when it is none of ours.
+
+    Raises Unreachable for one of our names whose variables cannot be read: it must not be left out of a list.
+    """
+    if not isinstance(pod.get("env"), dict) and _OUR_NAME.fullmatch(_name(pod)):
+        raise _senseless(f"the variables of {_name(pod)}")
     return _env(pod).get(marks.OWNER, "")
 
 
@@ -133,33 +138,37 @@ def lacks_address(pod: Mapping[str, Any]) -> bool:
     runtime = pod.get("runtime")
     if pod.get("cloud") != COMMUNITY or pod.get("status") != "RUNNING" or _direct(pod) or not isinstance(runtime, dict):
         return False
-    return _whole(runtime.get("uptime")) >= NO_ADDRESS_SECONDS
+    return sent.whole(runtime.get("uptime")) >= NO_ADDRESS_SECONDS
 
 
 def instance(pod: Mapping[str, Any], *, now: datetime, progress: str = "") -> Instance:
-    """A pod as it is. `progress` is what `stage` has come to."""
-    env, word = _env(pod), str(pod.get("status"))
-    name = str(pod.get("name"))
+    """A pod as it is. `progress` is what `stage` has come to.
+
+    What makes no sense is left out of it; without an id it is Unreachable, never nothing.
+    """
+    env, word, name = _env(pod), _word(pod), _name(pod)
+    if not (pod_id := sent.words(pod.get("id"))):
+        raise _senseless(f"a pod without an id, {name or 'without a name'}")
     status = _STATUS.get(word, InstanceStatus.UNKNOWN)
     access = _access(pod, name, env) if status is InstanceStatus.RUNNING else None
     if status is InstanceStatus.RUNNING and access is None:  # "running" is what was asked for
         status = InstanceStatus.FAILED if lacks_address(pod) else InstanceStatus.BOOTING
     # An ended or stopped pod may show a cost of 0, or the old one; the rate that it was rented at is in its variables.
-    rate = money(pod.get("cost")) or _decimal(env.get(marks.RATE))
+    rate = money(pod.get("cost")) or sent.price(env.get(marks.RATE))
     return Instance(
-        id=str(pod["id"]),
+        id=pod_id,
         name=name,
         provider="runpod",
         owner=env.get(marks.OWNER, ""),
         run_id=env.get(marks.RUN, ""),
-        attempt=_whole(env.get(marks.ATTEMPT)),
+        attempt=sent.whole(env.get(marks.ATTEMPT)),
         status=status,
         detail=_detail(word, status),
         progress=progress,
         access=access,
-        region=str(pod.get("dataCenterId") or ""),
+        region=sent.words(pod.get("dataCenterId")),
         created_at=time_of(pod.get("createdAt")) or now,
-        deadline=_epoch(env.get(marks.DEADLINE)),
+        deadline=sent.moment(env.get(marks.DEADLINE)),
         usd_per_hour=rate,
         meters=() if rate is None else _meters(rate, pod.get("disk")),
     )
@@ -167,7 +176,7 @@ def instance(pod: Mapping[str, Any], *, now: datetime, progress: str = "") -> In
 
 def stage(pod: Mapping[str, Any]) -> tuple[int, str]:
     """How far a boot has come. Only RUNNING has a runtime that is worth a look: a stopped pod shows its old one."""
-    word = str(pod.get("status"))
+    word = _word(pod)
     order = ("PROVISIONING", "STARTING", "RUNNING")
     if word not in order:
         return 0, word
@@ -185,18 +194,18 @@ def registry_name(request: LaunchRequest) -> str:
 
 def leftover(registry: Mapping[str, Any], *, now: datetime) -> Instance | None:
     """A registry login without its pod, as something to be ended; None when it is none of ours."""
-    written = str(registry.get("name"))
+    written, registry_id = sent.words(registry.get("name")), sent.words(registry.get("id"))
     name, _, owner = written.removesuffix(_REGISTRY_MARK).partition(".")
-    if not written.endswith(_REGISTRY_MARK) or not owner or registry.get("id") is None:
+    if not written.endswith(_REGISTRY_MARK) or not owner or not registry_id:
         return None
     ours = _OUR_NAME.fullmatch(name)
     return Instance(
-        id=f"{REGISTRY}{registry['id']}",
+        id=f"{REGISTRY}{registry_id}",
         name=name,
         provider="runpod",
         owner=owner,
         run_id=ours["run"] if ours else "",
-        attempt=int(ours["attempt"]) if ours else 0,
+        attempt=sent.whole(ours and ours["attempt"]),
         status=InstanceStatus.FAILED,
         detail="a registry login at RunPod that is left without its pod",
         created_at=now,
@@ -216,10 +225,10 @@ def charges(
     for record, (start, end) in zip(mine, times, strict=True):
         if start is None or end is None or end < since:
             continue
-        compute = _usd(record.get("gpuAmount")) + _usd(record.get("cpuAmount"))
+        compute = _usd(record, "gpuAmount") + _usd(record, "cpuAmount")
         rows = (
             ("compute", "hour", machine.usd_per_hour or _ZERO, compute),
-            ("disk", "GB-month", DISK_USD_PER_GB_MONTH, _usd(record.get("diskAmount"))),
+            ("disk", "GB-month", DISK_USD_PER_GB_MONTH, _usd(record, "diskAmount")),
         )
         found += [
             Charge(
@@ -245,11 +254,7 @@ def time_of(text: Any) -> datetime | None:
     if found := _GO_TIME.fullmatch(text.strip()):
         fraction = f"{found[3][:7]:0<7}" if found[3] else ""
         text = f"{found[1]}T{found[2]}{fraction}+00:00"
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return sent.iso(text)
 
 
 def _variables(offer: Offer, request: LaunchRequest) -> dict[str, str]:
@@ -279,9 +284,9 @@ def _access(pod: Mapping[str, Any], name: str, env: Mapping[str, str]) -> SshAcc
     if direct is None:
         return None
     return SshAccess(
-        host=str(direct["host"]),
-        port=int(direct["port"]),
-        user=str(direct.get("username") or "root"),
+        host=sent.address(direct["host"]),
+        port=sent.port(direct["port"]),
+        user=sent.address(direct.get("username")) or "root",
         directory=DIRECTORY,
         host_keys=(env[_HOST_KEY],) if env.get(_HOST_KEY) else (),
         env={"GPUJOB_MACHINE": name},
@@ -291,7 +296,9 @@ def _access(pod: Mapping[str, Any], name: str, env: Mapping[str, str]) -> SshAcc
 def _direct(pod: Mapping[str, Any]) -> Mapping[str, Any] | None:
     ssh = pod.get("ssh")
     direct = ssh.get("direct") if isinstance(ssh, dict) else None
-    return direct if isinstance(direct, dict) and direct.get("host") and _whole(direct.get("port")) else None
+    if not isinstance(direct, dict) or not sent.address(direct.get("host")) or not sent.port(direct.get("port")):
+        return None
+    return direct
 
 
 def _detail(word: str, status: InstanceStatus) -> str:
@@ -307,7 +314,7 @@ def _detail(word: str, status: InstanceStatus) -> str:
 def _meters(rate: Decimal, disk: Any) -> tuple[Meter, ...]:
     """From the allocation on, not from the boot. `cost` is without the disk, which is billed beside it."""
     compute = Meter(name="compute", unit="hour", usd_per_unit=rate, source="RunPod API v2, the pod's cost")
-    size = _whole(disk)
+    size = sent.whole(disk)
     if not size:
         return (compute,)
     return (
@@ -327,20 +334,22 @@ def _env(pod: Mapping[str, Any]) -> Mapping[str, str]:
     return {str(key): str(value) for key, value in env.items()} if isinstance(env, dict) else {}
 
 
-def _usd(amount: Any) -> Decimal:
-    return Decimal(str(amount)) if isinstance(amount, (int, float, Decimal)) else _ZERO
+def _word(pod: Mapping[str, Any]) -> str:
+    return sent.words(pod.get("status")) or "nonsense"
 
 
-def _decimal(text: str | None) -> Decimal | None:
-    return Decimal(text) if text and re.fullmatch(r"\d+(\.\d+)?", text) else None
+def _name(pod: Mapping[str, Any]) -> str:
+    return sent.words(pod.get("name"))
 
 
-def _whole(value: Any) -> int:
-    return int(value) if str(value).isdecimal() else 0
+def _usd(record: Mapping[str, Any], field: str) -> Decimal:
+    """0 where the record does not say it. A bill that makes no sense is no bill, and not one of 0."""
+    if record.get(field) is None:
+        return _ZERO
+    if (found := sent.amount(record[field])) is None:
+        raise _senseless(f"a bill's {field}")
+    return found
 
 
-def _epoch(text: str | None) -> datetime | None:
-    try:
-        return datetime.fromtimestamp(int(text or ""), UTC)
-    except (ValueError, OverflowError, OSError):
-        return None
+def _senseless(what: str) -> Unreachable:
+    return Unreachable(f"RunPod's answer makes no sense: {what}", provider="runpod")

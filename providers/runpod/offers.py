@@ -13,11 +13,12 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from providers import gpus
+from providers import gpus, sent
 from providers.base import Offer, OfferQuery
 
 SECURE, COMMUNITY = "SECURE", "COMMUNITY"
 ANYWHERE = "any"
+MOST_VCPUS = 1024
 MOST_GPUS = 32  # no pod has more: a pod is on one machine
 
 DISK_USD_PER_GB_MONTH = Decimal("0.10")  # https://docs.runpod.io/pods/pricing, seen 2026-08; traffic is free
@@ -27,6 +28,7 @@ DISK_USD_PER_GB_MONTH = Decimal("0.10")  # https://docs.runpod.io/pods/pricing, 
 MOST_VCPUS_PER_GPU = 16.0
 MOST_MEMORY_GB_PER_GPU = 128.0
 
+_LONGEST_NAME = 100
 _CENT_OF_A_CENT = Decimal("0.000001")
 _CATALOG = "RunPod API v2, catalog"
 _PUBLIC = "RunPod GraphQL, gpuTypes"
@@ -65,10 +67,8 @@ class Hardware:
 
 def money(value: Any) -> Decimal:
     """RunPod writes prices as doubles, 0.69 times three as 2.0699999999999998. Nothing, or nonsense, is 0."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
-        return Decimal(0)
-    price = Decimal(str(value))
-    if not price.is_finite() or price <= 0:
+    price = None if isinstance(value, str) else sent.price(value)
+    if not price:
         return Decimal(0)
     rounded = price.quantize(_CENT_OF_A_CENT).normalize()
     return rounded if rounded.as_tuple().exponent <= 0 else rounded.quantize(Decimal(1))  # type: ignore[operator]
@@ -79,7 +79,7 @@ def catalog_offers(
 ) -> Iterator[Offer]:
     """v2's catalog for one cloud. Stock there is advice: a create may still be refused."""
     key = cloud.lower()
-    for row in rows:
+    for row in _sensible(rows):
         price, most = money(_in(row, "price").get(key)), _whole(_in(row, "maxCount").get(key))
         if not price or row.get(key) is False or most < query.gpu_count or not _in_stock(row.get("availability")):
             continue
@@ -89,7 +89,7 @@ def catalog_offers(
 
 def public_offers(rows: Iterable[Json], query: OfferQuery, *, cloud: str, at: datetime) -> Iterator[Offer]:
     """GraphQL's list, which needs no account; it does not say where the stock is."""
-    rows = list(rows)
+    rows = _sensible(rows)
     key, hardware = cloud.lower(), hardware_of(rows)
     for row in rows:
         price, most = money(row.get(f"{key}Price")), _whole(row.get(f"maxGpuCount{cloud.capitalize()}Cloud"))
@@ -103,7 +103,7 @@ def public_offers(rows: Iterable[Json], query: OfferQuery, *, cloud: str, at: da
 
 def hardware_of(rows: Iterable[Json]) -> dict[str, Hardware]:
     """By GPU id, from GraphQL's lowestPrice; null where nothing is in stock."""
-    found = {_id(row): _in(row, "lowestPrice") for row in rows}
+    found = {_id(row): _in(row, "lowestPrice") for row in _sensible(rows)}
     return {
         name: Hardware(_number(lowest.get("minVcpu")), _number(lowest.get("minMemory")))
         for name, lowest in found.items()
@@ -112,13 +112,13 @@ def hardware_of(rows: Iterable[Json]) -> dict[str, Hardware]:
 
 def cpu_offers(rows: Iterable[Json], query: OfferQuery, *, at: datetime) -> Iterator[Offer]:
     """CPU pods: for every flavor the least number of vCPUs, a power of two, that has what is wanted."""
-    for row in rows:
+    for row in _sensible(rows):
         per_vcpu, memory = money(_in(row, "price").get("securePerVcpu")), _number(row.get("ramGbPerVcpu")) or 0.0
         limits = _in(row, "vcpu")
         if not per_vcpu or not memory or not _in_stock(row.get("availability")):
             continue
         count = _power_of_two(max(_whole(limits.get("min")), query.vcpus or 0.0, (query.memory_gb or 0.0) / memory))
-        if count > _whole(limits.get("max")):
+        if not count <= min(_whole(limits.get("max")), MOST_VCPUS):
             continue
         for region in _regions(row, query.regions):
             yield Offer(
@@ -134,7 +134,7 @@ def cpu_offers(rows: Iterable[Json], query: OfferQuery, *, at: datetime) -> Iter
                 spot=False,
                 usd_per_hour=per_vcpu * count,
                 disk_usd_per_gb_month=DISK_USD_PER_GB_MONTH,
-                location=f"{row.get('name') or _id(row)}, secure cloud",
+                location=f"{sent.words(row.get('name'), _LONGEST_NAME) or _id(row)}, secure cloud",
                 fetched_at=at,
                 source=_CATALOG,
             )
@@ -177,9 +177,10 @@ def _claimed(known: float | None, wanted: float | None, most: float) -> float:
 def _regions(row: Json, wanted: Sequence[str]) -> Sequence[str]:
     if not wanted:
         return (ANYWHERE,)
+    centres = row.get("dataCenters")
     stocked = {
-        str(centre.get("id")) if isinstance(centre, dict) else str(centre)
-        for centre in row.get("dataCenters") or ()
+        sent.words(centre.get("id") if isinstance(centre, dict) else centre)
+        for centre in (centres if isinstance(centres, list) else ())
         if not isinstance(centre, dict) or _in_stock(centre.get("availability"))
     }
     return [region for region in dict.fromkeys(wanted) if region.upper() in stocked]
@@ -192,13 +193,18 @@ def _in_stock(level: Any) -> bool:
 
 def _power_of_two(least: float) -> int:
     count = 2  # RunPod's own least
-    while count < least:
+    while count < least <= MOST_VCPUS:
         count *= 2
     return count
 
 
 def _id(row: Json) -> str:
-    return str(row.get("id") or "")
+    return sent.words(row.get("id"), _LONGEST_NAME)
+
+
+def _sensible(rows: Iterable[Json]) -> list[Json]:
+    """Without those that are no rows or have no id: one that cannot be read must not hide the others."""
+    return [row for row in rows if isinstance(row, dict) and _id(row)]
 
 
 def _in(row: Json, key: str) -> Mapping[str, Any]:
@@ -207,9 +213,7 @@ def _in(row: Json, key: str) -> Mapping[str, Any]:
 
 
 def _number(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
-        return None
-    return float(value)
+    return None if isinstance(value, str) else sent.number(value)
 
 
 def _whole(value: Any) -> int:

@@ -19,7 +19,7 @@ NO_WORD_SECONDS = 5.0  # a 429 that does not say for how long
 
 _LONGEST_WAIT = 24 * 3600.0  # the longest window there is
 _MINUTE = timedelta(seconds=60)
-_WINDOW = re.compile(r'"?(\w+)"?\s*;\s*r=(\d+)\s*;\s*t=(\d+)')
+_WINDOW = re.compile(r'"?(\w+)"?\s*;\s*r=([0-9]{1,9})\s*;\s*t=([0-9]{1,12})')
 
 
 class Pace:
@@ -52,7 +52,8 @@ class Pace:
         said = _WINDOW.findall(headers.get("RateLimit") or "")
         with self._lock:
             for name, left, seconds in said:
-                self._windows[name] = (int(left), now + timedelta(seconds=int(seconds)))
+                wait = min(float(seconds), _LONGEST_WAIT)
+                self._windows[name] = (int(left), now + timedelta(seconds=wait))
 
     def refused(self, retry_after: str | None, now: datetime) -> float:
         """A 429: nothing is sent before that many seconds have passed."""

@@ -295,7 +295,7 @@ class RunpodProvider:
             return None
         name = mapping.registry_name(request)
         for made in client.registries():
-            if made.get("name") == name:
+            if made.get("name") == name and made.get("id"):
                 return str(made["id"])
         return client.create_registry(name, request.registry.username, request.registry.password)
 

@@ -285,7 +285,7 @@ def _answer(exit_code: int, stdout: bytes, stderr: bytes) -> Json:
     lines = stdout.decode("utf-8", "replace").strip().splitlines()
     try:
         answer = json.loads(lines[-1]) if exit_code == 0 and lines else None
-    except ValueError:
+    except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
         raise NoSense(exit_code, stderr.decode("utf-8", "replace").strip()[-300:] or "\n".join(lines)[-300:])

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, Protocol
 
-from providers import gpus, host, owned
+from providers import gpus, host, owned, sent
 from providers.base import (
     GB,
     Access,
@@ -223,7 +223,11 @@ class SshProvider:
         try:
             client = self._client(host_name, gone=Unreachable)
             answer = self._ask(client, "list", {"owner": owner})
-            return [self._instance(client, machine) for machine in answer.get("machines", [])]
+            machines = answer.get("machines")
+            if not isinstance(machines, list):
+                text = f"{host_name}: its list of machines makes no sense"
+                raise BadHost(text, provider=self.name)
+            return [self._instance(client, machine) for machine in machines]
         except ProviderError as error:
             return error
 
@@ -243,7 +247,7 @@ class SshProvider:
                 env=env,
             )
 
-        name = machine.get("name") if isinstance(machine, dict) else machine
+        name = sent.words(machine.get("name")) if isinstance(machine, dict) else "?"
         return owned.instance(
             machine,
             provider=self.name,

@@ -14,10 +14,11 @@ from typing import Any
 
 import requests
 
+from providers import sent
 from providers.accounts import Account
 from providers.base import Now
 from providers.errors import Ambiguous, AuthFailed, NotFound, ProviderError, Throttled, Unreachable
-from providers.transport import Answer
+from providers.transport import Answer, bound
 from providers.vast import sdk
 from providers.vast.pace import CHARGES, CREATE, DESTROY, LIST, SEARCH, SHOW, SSH, USER, Pace
 from providers.vast.refusals import translate
@@ -52,7 +53,7 @@ class Client:
         self._sleep = sleep
         self._patience = patience
         self._pace = Pace()
-        self.session: requests.Session = sdk.client.VastSession(account.base)
+        self.session: requests.Session = bound(sdk.client.VastSession(account.base))
         self.session.auth = _as_it_is  # without it requests puts what ~/.netrc says of the host over the key
         self.session.trust_env = not account.is_simulated  # no proxy between this computer and itself
 
@@ -64,12 +65,14 @@ class Client:
                 self._one_try(SEARCH), dict(filters), offer_type=kind, order=order, limit=limit,
                 storage=storage_gb, no_default=True,
             )  # fmt: skip
-        return _rows(found, "the offers")
+        if not isinstance(found, list):
+            raise _senseless("the offers")
+        return [row for row in found if isinstance(row, dict)]  # one that is none must not hide the others
 
     def create(self, ask_id: int, body: Json, secrets: tuple[str, ...] = ()) -> str:
         """The id of the new instance."""
         said = sdk.instances.create_instance_from_payload(self._one_try(CREATE, secrets=secrets), ask_id, body)
-        made = said.get("new_contract") if isinstance(said, dict) else None
+        made = sent.whole(said.get("new_contract")) if isinstance(said, dict) else 0
         if not made:
             raise Ambiguous("Vast.ai accepted a create and did not say what it made", provider=_NAME)
         return str(made)
@@ -98,7 +101,10 @@ class Client:
         found: Rows = []
         for _ in range(MOST_PAGES):
             said = sdk.instances.show_instances_v1(self._one_try(LIST, patience=PAGES_PATIENCE), asked)
-            found += _rows(said.get("instances") if isinstance(said, dict) else None, "the list of instances")
+            rows = _rows(said.get("instances") if isinstance(said, dict) else None, "the list of instances")
+            if not all(sent.whole(row.get("id")) for row in rows):  # a machine without an id could not be ended
+                raise _senseless("the list of instances, of which one has no id")
+            found += rows
             token = said.get("next_token")
             if not token:
                 return found

@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from providers import marks
+from providers import marks, sent
 from providers.base import Charge, Instance, InstanceStatus, LaunchRequest, Meter, Offer, Runs, SshAccess
-from providers.errors import Rejected
+from providers.errors import Rejected, Unreachable
 from providers.vast import offers
 from providers.vast.launch import MOST_VARIABLE_BYTES, onstart
 from providers.vast.offers import Ask, money
@@ -79,25 +79,36 @@ def disk_gb(request: LaunchRequest) -> int:
 
 
 def owner_of(row: Row) -> str:
-    """Whose instance it is; "" when it is none of ours."""
+    """Whose instance it is; "" when it is none of ours.
+
+    Raises Unreachable for one of our names whose variables cannot be read: it must not be left out of a list.
+    """
+    env = row.get("extra_env")
+    if not (env is None or isinstance(env, (dict, list))) and _OUR_NAME.fullmatch(_label(row)):
+        raise _senseless(f"the variables of {_label(row)}")
     return _env(row).get(marks.OWNER, "")
 
 
 def instance(row: Row, standing: Standing, *, now: datetime, progress: str) -> Instance:
-    """An instance as it is. `standing` and `progress` are what its states have come to."""
-    env, name = _env(row), str(row.get("label") or "").strip()
+    """An instance as it is. `standing` and `progress` are what its states have come to.
+
+    What makes no sense is left out of it; without an id it is Unreachable, never nothing.
+    """
+    env, name = _env(row), _label(row)
+    if not (instance_id := sent.whole(row.get("id"))):
+        raise _senseless(f"an instance without an id, {name or 'without a label'}")
     ways = _ways(row, name) if standing.status is InstanceStatus.RUNNING else ()
     status, detail = standing.status, standing.detail
     if status is InstanceStatus.RUNNING and not ways:
         status, detail = InstanceStatus.BOOTING, "running, without an address for SSH yet"
     ours = _OUR_NAME.fullmatch(name)
     return Instance(
-        id=str(row["id"]),
+        id=str(instance_id),
         name=name,
         provider="vast",
         owner=env.get(marks.OWNER, ""),
         run_id=env.get(marks.RUN) or (ours["run"] if ours else ""),
-        attempt=_whole(env.get(marks.ATTEMPT)) or (int(ours["attempt"]) if ours else 0),
+        attempt=sent.whole(env.get(marks.ATTEMPT)) or sent.whole(ours and ours["attempt"]),
         status=status,
         detail=detail,
         progress=progress,
@@ -105,8 +116,8 @@ def instance(row: Row, standing: Standing, *, now: datetime, progress: str) -> I
         other_access=ways[1:],
         region=offers.region(row),
         host_id=offers.host_id(row),
-        created_at=_moment(row.get("start_date")) or now,
-        deadline=_moment(env.get(marks.DEADLINE)),
+        created_at=sent.moment(row.get("start_date")) or now,
+        deadline=sent.moment(env.get(marks.DEADLINE)),
         usd_per_hour=_rate(row, env),
         meters=_meters(row, _rate(row, env)),
     )
@@ -118,8 +129,8 @@ def charges(rows: Iterable[Row], machine: Instance, *, since: datetime, gone: bo
     for row in rows:
         if row.get("source") != f"instance-{machine.id}":
             continue
-        for item in row.get("items") or ():
-            start, end = _moment(item.get("start")), _moment(item.get("end"))
+        for item in _items(row):
+            start, end = sent.moment(item.get("start")), sent.moment(item.get("end"))
             if start is None or end is None or end < since:
                 continue
             # A bill begins with the whole second, before the machine.
@@ -128,18 +139,28 @@ def charges(rows: Iterable[Row], machine: Instance, *, since: datetime, gone: bo
     return found
 
 
+def _items(row: Row) -> list[Row]:
+    """All of them, or Unreachable: a bill that lacks a part would say too little."""
+    items = row.get("items") or []
+    if not isinstance(items, list) or not all(isinstance(item, dict) and "amount" in item for item in items):
+        raise _senseless("a bill")
+    if any(money(item["amount"]) is None for item in items):
+        raise _senseless("an amount of a bill")
+    return items
+
+
 def _charge(item: Row, machine: Instance, start: datetime, end: datetime, *, final: bool) -> Charge:
-    kind = str(item.get("type"))
+    kind = sent.words(item.get("type")) or "unknown"
     meter = _METERS.get(kind, kind)
     usd = money(item.get("amount")) or _ZERO
-    described = _DESCRIBED.match(str(item.get("description") or ""))
-    rate = Decimal(described["rate"]) if described else _ZERO
+    described = _DESCRIBED.match(sent.words(item.get("description")))
+    rate = (sent.price(described["rate"]) if described else None) or _ZERO
     if meter == "compute" and machine.usd_per_hour:
         rate = machine.usd_per_hour
     rate = next((own.usd_per_unit for own in machine.meters if own.name == meter), rate)
     quantity = usd / rate if rate else _ZERO
     if described and not quantity:
-        quantity = Decimal(described["quantity"])
+        quantity = sent.price(described["quantity"]) or _ZERO
     return Charge(
         meter=meter,
         quantity=quantity,
@@ -175,10 +196,11 @@ def _ways(row: Row, name: str) -> tuple[SshAccess, ...]:
     found = []
     ports = row.get("ports")
     mapped = ports.get("22/tcp") if isinstance(ports, dict) else None
-    port = next((_whole(one.get("HostPort")) for one in mapped or () if isinstance(one, dict)), 0)
-    if (address := str(row.get("public_ipaddr") or "").strip()) and port:
+    listed = mapped if isinstance(mapped, list) else []
+    port = next((sent.port(one.get("HostPort")) for one in listed if isinstance(one, dict)), 0)
+    if (address := sent.address(row.get("public_ipaddr"))) and port:
         found.append((address, port))
-    proxy, proxy_port = str(row.get("ssh_host") or "").strip(), _whole(row.get("ssh_port"))
+    proxy, proxy_port = sent.address(row.get("ssh_host")), sent.port(row.get("ssh_port"))
     if proxy and proxy_port:
         found.append((proxy, proxy_port + ("jupyter" in str(row.get("image_runtype") or ""))))
     return tuple(
@@ -189,8 +211,7 @@ def _ways(row: Row, name: str) -> tuple[SshAccess, ...]:
 
 def _rate(row: Row, env: Mapping[str, str]) -> Decimal | None:
     """For the GPUs. `dph_total` has the disk in it; `instance.gpuCostPerHour` is 0 while it does not run."""
-    rate = money(row.get("dph_base"))
-    return rate if rate else money(env.get(marks.RATE))
+    return sent.price(row.get("dph_base")) or sent.price(env.get(marks.RATE))
 
 
 def _meters(row: Row, rate: Decimal | None) -> tuple[Meter, ...]:
@@ -201,7 +222,7 @@ def _meters(row: Row, rate: Decimal | None) -> tuple[Meter, ...]:
     if rate is None:
         return ()
     compute = Meter(name="compute", unit="hour", usd_per_unit=rate, runs=Runs.RUNNING, source=f"dph_base; {_PRICING}")
-    gb, usd = money(row.get("disk_space")), money(row.get("storage_cost"))
+    gb, usd = sent.price(row.get("disk_space")), sent.price(row.get("storage_cost"))
     meters = [compute]
     if gb and usd is not None:
         per_hour = gb / HOURS_PER_MONTH
@@ -210,7 +231,7 @@ def _meters(row: Row, rate: Decimal | None) -> tuple[Meter, ...]:
         )
         meters.append(disk)
     for name, field in (("traffic_in", "inet_down_cost"), ("traffic_out", "inet_up_cost")):
-        if (usd := money(row.get(field))) is not None:
+        if (usd := sent.price(row.get(field))) is not None:
             source = f"{field}; {_PRICING}"
             meters.append(Meter(name=name, unit="GB", usd_per_unit=usd, units_per_hour=_ZERO, source=source))
     return tuple(meters)
@@ -225,11 +246,9 @@ def _env(row: Row) -> Mapping[str, str]:
     return {str(pair[0]): str(pair[1]) for pair in pairs if isinstance(pair, list) and len(pair) == 2}
 
 
-def _whole(value: Any) -> int:
-    return int(value) if str(value).isdecimal() else 0
+def _label(row: Row) -> str:
+    return sent.words(row.get("label"))
 
 
-def _moment(value: Any) -> datetime | None:
-    """Seconds since 1970."""
-    seconds = money(value)
-    return None if not seconds else datetime.fromtimestamp(float(seconds), UTC)
+def _senseless(what: str) -> Unreachable:
+    return Unreachable(f"Vast.ai's answer makes no sense: {what}", provider="vast")

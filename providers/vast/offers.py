@@ -10,10 +10,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 
-from providers import gpus
+from providers import gpus, sent
 from providers.base import Offer, OfferQuery
 
 MOST_ROWS = 64
@@ -37,6 +37,8 @@ WIRE_NAMES = (
     "RTX PRO 6000", "RTX PRO 6000 S", "RTX PRO 6000 WS", "RTX PRO 6000 Max-Q",
 )  # fmt: skip
 
+_LONGEST_NAME = 100
+_SIDE_PRICES = ("storage_cost", "inet_down_cost", "inet_up_cost")
 _SLACK = 0.9  # what is sold as 24 GB reports 24564 MB, or 23034 (L4)
 _MEMORY_SUFFIX = re.compile(r"-\d+GB$")
 _COUNTRY = re.compile(r"[A-Z]{2}")
@@ -96,17 +98,17 @@ def disk_gb(query: OfferQuery) -> float:
 
 
 def offer(row: Row, *, bid: bool, at: datetime) -> Offer | None:
-    """None when it has no id or no sensible price."""
-    usd = money(row.get("min_bid") if bid else row.get("dph_base"))
-    ask = row.get("ask_contract_id") or row.get("id")
-    if not usd or usd <= 0 or not str(ask).isdecimal():
+    """None when it has no id or a price that makes no sense: of its GPUs, its disk or its traffic."""
+    usd = sent.price(row.get("min_bid") if bid else row.get("dph_base"))
+    ask = sent.whole(row.get("ask_contract_id")) or sent.whole(row.get("id"))
+    disk, down, up = (_side_price(row.get(name)) for name in _SIDE_PRICES)
+    if not usd or not ask or disk is None or down is None or up is None:
         return None
     share = _share(row)
-    gpu = canonical(str(row.get("gpu_name") or ""), row.get("gpu_ram"))
-    place = str(row.get("geolocation") or "").strip(" ,")
+    gpu = canonical(sent.words(row.get("gpu_name"), _LONGEST_NAME), row.get("gpu_ram"))
     return Offer(
         provider="vast",
-        offer_id=str(Ask(int(str(ask)), bid)),
+        offer_id=str(Ask(ask, bid)),
         region=region(row),
         gpu=gpu,
         gpu_count=int(_number(row.get("num_gpus"))),
@@ -116,12 +118,12 @@ def offer(row: Row, *, bid: bool, at: datetime) -> Offer | None:
         disk_gb=_number(row.get("disk_space")) if row.get("disk_space") is not None else None,
         spot=bid,
         usd_per_hour=max(usd, LEAST_BID) if bid else usd,
-        disk_usd_per_gb_month=money(row.get("storage_cost")) or Decimal(0),
-        ingress_usd_per_gb=money(row.get("inet_down_cost")) or Decimal(0),
-        egress_usd_per_gb=money(row.get("inet_up_cost")) or Decimal(0),
+        disk_usd_per_gb_month=disk,
+        ingress_usd_per_gb=down,
+        egress_usd_per_gb=up,
         reliability=_first_number(row, "reliability2", "reliability"),
-        cuda=str(row["cuda_max_good"]) if row.get("cuda_max_good") else None,
-        location=place,
+        cuda=_cuda(row.get("cuda_max_good")),
+        location=_place(row).strip(" ,"),
         host_id=host_id(row),
         fetched_at=at,
         source=SOURCE,
@@ -164,24 +166,18 @@ def canonical(name: str, memory_mb: Any) -> str | None:
 
 def region(row: Row) -> str:
     """The country, of "Texas, US", ", US" or nothing."""
-    word = str(row.get("geolocation") or "").rpartition(",")[2].strip()
+    word = _place(row).rpartition(",")[2].strip()
     return word if _COUNTRY.fullmatch(word) else UNKNOWN_REGION
 
 
 def host_id(row: Row) -> str:
     """The physical machine: after a rental the same one is offered under another id."""
-    return str(row.get("machine_id") or "")
+    return sent.words(row.get("machine_id"), _LONGEST_NAME)
 
 
 def money(value: Any) -> Decimal | None:
-    """A price of the wire, which is a float there; None for what is no number."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str, Decimal)):
-        return None
-    try:
-        amount = Decimal(str(value))
-    except InvalidOperation:
-        return None
-    return amount if amount.is_finite() else None
+    """An amount of the wire, which is a float there, and may be owed; None for what is no number."""
+    return sent.amount(value)
 
 
 def at_bid(query: OfferQuery) -> tuple[bool, ...]:
@@ -234,13 +230,25 @@ def _share(row: Row) -> float:
 
 
 def _first_number(row: Row, *names: str) -> float | None:
-    found = (row.get(name) for name in names)
-    return next((_number(value) for value in found if money(value) is not None), None)
+    found = (sent.number(row.get(name)) for name in names)
+    return next((value for value in found if value is not None), None)
 
 
 def _number(value: Any) -> float:
-    amount = money(value)
-    return 0.0 if amount is None else float(amount)
+    return sent.number(value) or 0.0
+
+
+def _side_price(value: Any) -> Decimal | None:
+    """0 where the row does not say it; None where it says what makes no sense."""
+    return Decimal(0) if value is None else sent.price(value)
+
+
+def _place(row: Row) -> str:
+    return sent.words(row.get("geolocation"), _LONGEST_NAME)
+
+
+def _cuda(value: Any) -> str | None:
+    return f"{value}" if sent.number(value) and len(f"{value}") <= _LONGEST_NAME else None
 
 
 def _at_least(has: float | None, least: float) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 
 import requests
 
+from providers import sent
 from providers.errors import (
     Ambiguous,
     AuthFailed,
@@ -35,7 +36,9 @@ BURST_SECONDS = 10.0  # many requests at once with one key are answered with a 4
 
 _NAME = "vast"
 _LONGEST_TEXT = 500
+_LONGEST_READ = 20_000  # of a page in HTML
 _LONGEST_WAIT = 24 * 3600.0
+_TAG = re.compile(r"<[^<>]*>")  # from one < to the next only: else a page of them takes for ever
 _THRESHOLD = re.compile(r"threshold=(\d+(?:\.\d+)?)")
 
 
@@ -49,9 +52,10 @@ def translate(
     if isinstance(problem, requests.RequestException):
         return unanswered(problem, cloud="Vast.ai", provider=_NAME, creating=call == CREATE)
     said = _Said.in_answer(problem, secrets)
-    if call == CREATE and said.created_id is not None:
+    if call == CREATE and said.has_made:
         # A bid that is too low leaves an instance behind, stopped, and its disk is billed.
-        text = f"Vast.ai refused and made instance {said.created_id} all the same: {said.text}"
+        which = said.created_id or "(it does not say which)"
+        text = f"Vast.ai refused and made instance {which} all the same: {said.text}"
         return Ambiguous(text, created_id=said.created_id, provider=_NAME)
     if problem.status == 429:
         return _too_early(problem, said, call, now)
@@ -96,6 +100,7 @@ class _Said:
 
     text: str
     code: str = ""
+    has_made: bool = False
     created_id: str | None = None
     retry_after: Any = None
     is_json: bool = False
@@ -108,14 +113,15 @@ class _Said:
         try:
             body = answer.body()
         except ValueError:
-            return cls(_fit(re.sub(r"<[^>]*>", " ", answer.text), secrets))
+            return cls(_fit(answer.text, secrets, tags=True))
         if not isinstance(body, dict):
             return cls("", is_json=False)
         words = next((body[name] for name in ("msg", "message", "detail", "error") if body.get(name)), "")
-        made = body.get("new_contract")
+        made = sent.whole(body.get("new_contract"))
         return cls(
-            text=_fit(words if isinstance(words, str) else json.dumps(words), secrets),
-            code=str(body.get("error") or ""),
+            text=_fit(words if isinstance(words, str) else _written(words), secrets),
+            code=sent.words(body.get("error")),
+            has_made=bool(body.get("new_contract")),
             created_id=str(made) if made else None,
             retry_after=body.get("retry_after"),
             is_json=True,
@@ -145,19 +151,30 @@ def _too_early(answer: Answer, said: _Said, call: str, now: datetime) -> Throttl
         return Throttled(text, after=(midnight - now).total_seconds(), provider=_NAME)
     after = _seconds(answer.headers.get("Retry-After")) or _seconds(said.retry_after)
     if after is None:
-        found = _THRESHOLD.search(answer.text)
-        after = max(float(found[1]) if found else 0.0, usual_wait(call))
+        found = _THRESHOLD.search(answer.text[:_LONGEST_READ])
+        after = max((_seconds(found[1]) if found else None) or 0.0, usual_wait(call))
     return Throttled(f"Vast.ai: {said}", after=after, provider=_NAME)
 
 
 def _seconds(said: Any) -> float | None:
+    """Of any size: what is more than a day is a day."""
     try:
-        return max(0.5, min(float(said), _LONGEST_WAIT))
-    except (TypeError, ValueError):
+        seconds = float(said)
+    except (TypeError, ValueError, OverflowError):
         return None
+    return max(0.5, min(seconds, _LONGEST_WAIT)) if seconds >= 0 else None
 
 
-def _fit(text: str, secrets: Iterable[str]) -> str:
+def _fit(text: str, secrets: Iterable[str], *, tags: bool = False) -> str:
+    """One line, without secrets, and with `tags` without those of HTML. Secrets go first: a cut could halve one."""
     for secret in filter(None, secrets):
         text = text.replace(secret, "***")
-    return " ".join(text.split())[:_LONGEST_TEXT]
+    text = text[:_LONGEST_READ]
+    return " ".join((_TAG.sub(" ", text) if tags else text).split())[:_LONGEST_TEXT]
+
+
+def _written(words: Any) -> str:
+    try:
+        return json.dumps(words)
+    except RecursionError:
+        return ""

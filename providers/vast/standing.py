@@ -13,9 +13,10 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from providers import sent
 from providers.base import InstanceStatus
-from providers.vast.offers import money
 
+_LONGEST_WORD = 50
 _BOOTING = ("loading", "created", "rebooting")
 # The container is not there although the contract runs. No such one comes up by itself, but single reads of this kind
 # are wrong at times: what is seen once only is not believed.
@@ -75,17 +76,17 @@ def without_credit(found: Standing, credit: Decimal | None) -> Standing:
 
 
 def message(row: Mapping[str, Any]) -> str:
-    return " ".join(str(row.get("status_msg") or "").split())
+    return sent.words(row.get("status_msg"))
 
 
 def _stopped(row: Mapping[str, Any], said: str, words: str, now: datetime) -> Standing:
     """Nobody of ours stops an instance."""
-    if said == "":
+    if said == "" and not (row.get("is_bid") and _word(row, "intended_status") == "stopped"):
         return Standing(InstanceStatus.PENDING, words or "being provisioned")
     was_outbid = row.get("is_bid") and said not in _NOT_STARTED  # it may resume, or never: its processes have ended
     if _word(row, "intended_status") == "running" and not was_outbid:
         return Standing(InstanceStatus.PENDING, "waits for its GPUs")
-    if (end := money(row.get("end_date"))) is not None and end <= Decimal(str(now.timestamp())):
+    if (end := sent.moment(row.get("end_date"))) is not None and end <= now:
         return Standing(InstanceStatus.STOPPED, "stopped: its host's contract has ended")
     if row.get("is_bid"):
         text = "outbid: Vast.ai stopped it, and its disk is still billed"
@@ -106,4 +107,5 @@ def _complaint(words: str, *, stopped: bool) -> str | None:
 
 
 def _word(row: Mapping[str, Any], name: str) -> str:
-    return str(row.get(name) or "").strip().lower()
+    value = row.get(name)
+    return (sent.words(value, _LONGEST_WORD) or "nonsense" if value else "").lower()

@@ -206,7 +206,7 @@ class TestOnMachines:
         assert tenant.alive() == [] and tenant.cloud.bill.running() == set()
 
     def test_a_list_that_lags_hides_nothing_that_we_made(self, tenant: Tenant) -> None:
-        tenant.fault("list_lag", skip=1, seconds=30)
+        tenant.fault("list_lag", seconds=30)
         made = tenant.create()
         tenant.later(4)
         assert tenant.provider.get(made.id).id == made.id, "the pod itself is asked"
@@ -214,7 +214,7 @@ class TestOnMachines:
 
     def test_after_a_lost_reply_a_list_that_lags_finds_it_later(self, tenant: Tenant) -> None:
         tenant.fault("lost_reply", on="create")
-        tenant.fault("list_lag", skip=1, seconds=30)
+        tenant.fault("list_lag", seconds=30)
         with pytest.raises(Ambiguous):
             tenant.create()
         assert tenant.provider.find(NAME, tenant.offer) is None

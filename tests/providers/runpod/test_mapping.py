@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from providers.base import InstanceStatus, RegistryLogin, Runs, SshAccess
-from providers.errors import Rejected
+from providers.errors import Rejected, Unreachable
 from providers.runpod import mapping
 from tests.fakes.clock import START
 from tests.providers.runpod.wire import DIRECT, offer, pod
@@ -139,9 +139,17 @@ class TestPods:
 
     def test_a_pod_of_somebody_else_has_no_owner(self) -> None:
         for env in ({}, None, {"PUBLIC_KEY": "x"}):
-            assert mapping.owner_of(pod(env=env)) == ""
-            made = mapping.instance(pod(env=env, cost=None), now=START)
+            theirs = pod(name="notebook", env=env, cost=None)
+            assert mapping.owner_of(theirs) == ""
+            made = mapping.instance(theirs, now=START)
             assert (made.owner, made.attempt) == ("", 0) and made.deadline is None and made.usd_per_hour is None
+
+    def test_a_pod_of_ours_whose_variables_cannot_be_read_is_never_left_out_of_a_list(self) -> None:
+        """It bills: a list without it would lie."""
+        unreadable: tuple[object, ...] = (None, "", [], 7)
+        for env in unreadable:
+            with pytest.raises(Unreachable, match="gpujob-r-abc123-1-1"):
+                mapping.owner_of(pod(env=env))
 
     def test_how_far_a_boot_has_come(self) -> None:
         up = {"uptime": 3, "ports": [{"private": 19123, "type": "http"}]}

@@ -207,7 +207,12 @@ class TestLooking:
         assert len(set(seen)) == 2 and seen[1:] == [seen[1]] * 5
 
     def test_list_shows_mine_only(self) -> None:
-        rows = [pod("p1"), pod("p2", env={"GPUJOB_OWNER": "bob"}), pod("p3", env={}), pod("p4", env=None)]
+        rows = [
+            pod("p1"),
+            pod("p2", env={"GPUJOB_OWNER": "bob"}),
+            pod("p3", env={}),
+            pod("p4", name="theirs", env=None),
+        ]
         wire = Wire().on("GET /v2/pods", {"pods": rows}).on("GET /v2/registries", {"registries": []})
         assert [machine.id for machine in provider(wire).list("alice")] == ["p1"]
 

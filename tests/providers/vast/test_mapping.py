@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from providers.base import Instance, InstanceStatus, LocalAccess, RegistryLogin, Runs, SshAccess
-from providers.errors import Rejected
+from providers.errors import Rejected, Unreachable
 from providers.vast import mapping
 from providers.vast.standing import standing
 from tests.fakes.clock import START
@@ -153,7 +153,14 @@ def test_traffic_has_its_price_and_counts_nothing_before_the_bill() -> None:
     assert meters["traffic_in"].usd_per_hour == meters["traffic_out"].usd_per_hour == 0
 
 
-@pytest.mark.parametrize("env", [None, [], {}, "-e A=b", [["A"]], [None]])
+def test_an_instance_of_ours_whose_variables_cannot_be_read_is_never_left_out_of_a_list() -> None:
+    """It bills: a list without it would lie. One of another name is nobody's business."""
+    with pytest.raises(Unreachable, match="gpujob-r-abc123-1-1"):
+        mapping.owner_of(instance(extra_env="-e A=b"))
+    assert mapping.owner_of(instance(label="jupyter", extra_env="-e A=b")) == ""
+
+
+@pytest.mark.parametrize("env", [None, [], {}, [["A"]], [None]])
 def test_an_instance_that_does_not_show_its_variables_is_known_by_its_label(env: Any) -> None:
     found = seen(extra_env=env)
     assert (found.owner, found.run_id, found.attempt, found.deadline) == ("", "r-abc123", 1, None)
