@@ -77,7 +77,7 @@ def _announce(rehearsal: Rehearsal, port_file: Path | None) -> None:
 
 
 def _await_end_of_stdin(over: threading.Event) -> None:
-    while sys.stdin.buffer.read(65536):
+    while os.read(sys.stdin.fileno(), 65536):  # not by a buffer: its lock would abort an end by a signal
         pass
     over.set()
 

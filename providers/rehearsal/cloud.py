@@ -6,12 +6,13 @@ is called before every request and a few times a second.
 
 from __future__ import annotations
 
+import io
 import threading
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from providers.rehearsal.bill import Bill
@@ -22,15 +23,24 @@ from providers.rehearsal.machines.base import Machines
 _REQUESTS_KEPT = 100_000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A request that a cloud got. `fault` is the kind of the fault that struck it on the wire."""
+    """A request that a cloud got, and what became of it."""
 
     at: datetime
     call: str
     method: str
     path: str
-    fault: str = ""
+    what: str = ""  # in the cloud's own word: an action, a mutation
+    machine: str = ""  # the name of the machine that it is about, the id of one that never was, "" for none
+    fault: str = ""  # the kind of the fault that struck it on the wire
+    status: int = 0  # of the cloud's own answer; 0: the cloud never saw it
+    told: int = 0  # what the client got; 0: the connection dropped
+
+    @property
+    def reply_lost(self) -> bool:
+        """The cloud has answered, and a fault ate the answer."""
+        return self.status not in (0, self.told)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +78,14 @@ class SimulatedCloud(Protocol):
 
         Another word stands for what a machine asks its host (instance metadata): no call of the API, free of faults.
         """
+        ...
+
+    def about(self, environ: WSGIEnvironment) -> tuple[str, str]:
+        """`what` and `machine` of Asked, before the request is answered. May read the body, and puts it back."""
+        ...
+
+    def is_done(self, status: int, body: bytes) -> bool:
+        """Whether this answer of the cloud's own says that it did what it was asked for."""
         ...
 
     def refusal(self, fault: Fault, environ: WSGIEnvironment) -> tuple[int, dict[str, str], bytes]:
@@ -108,25 +126,22 @@ class Commons:
         self.url = ""
         self.lock = threading.RLock()
 
+    def about(self, environ: WSGIEnvironment) -> tuple[str, str]:  # noqa: ARG002
+        return "", ""
+
+    def is_done(self, status: int, body: bytes) -> bool:  # noqa: ARG002
+        return status < 400
+
     @property
     def machine_url(self) -> str:
         """Where this cloud's own machines reach its API."""
         return self.machines.reach(int(self.url.rpartition(":")[2]))
 
 
-def bill_document(cloud: SimulatedCloud) -> list[dict[str, Any]]:
-    """The cloud's own bill as JSON: one row per line, amounts as decimal strings."""
-    now = cloud.clock()
-    return [
-        {
-            "machine": line.machine,
-            "meter": line.rate.meter,
-            "start": line.start.isoformat(),
-            "end": line.end.isoformat() if line.end else None,
-            "quantity": str(line.quantity(now)),
-            "unit": line.rate.unit,
-            "usd_per_unit": str(line.rate.usd_per_unit),
-            "usd": str(line.usd(now)),
-        }
-        for line in cloud.bill.lines()
-    ]
+def body_of(environ: WSGIEnvironment) -> bytes:
+    """The request's body, put back for whoever comes next; nothing is taken of one whose length is not said."""
+    if not (length := environ.get("CONTENT_LENGTH")):
+        return b""
+    body: bytes = environ["wsgi.input"].read(int(length))
+    environ["wsgi.input"] = io.BytesIO(body)
+    return body

@@ -92,7 +92,9 @@ class Rehearsal:
         for name, cloud_class in made.items():
             cloud = cloud_class(self.machines, clock=self.clock, latency_seconds=latency_seconds)
             self.clouds[name] = cloud
-            self._open.enter_context(Served(cloud))
+            served = Served(cloud)
+            self._open.callback(served.stop)  # all of them, before the machines go: none shall see them gone
+            served.start()
 
     def _cloud(self, name: str) -> SimulatedCloud:
         if name not in self.clouds:

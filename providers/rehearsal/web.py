@@ -1,37 +1,30 @@
-"""A simulated cloud on a loopback port: the request log, the faults on the wire, and the director's entrance.
+"""A simulated cloud on a loopback port: the request log and the faults on the wire.
 
-Below `/_rehearsal/` a person or a test directs the cloud and reads its bill; everything else is the cloud's API.
-
-    GET  /_rehearsal/bill       the cloud's own bill
-    GET  /_rehearsal/machines   all machines that were ever made
-    GET  /_rehearsal/requests   what was asked, oldest first
-    POST /_rehearsal/faults     a list of faults (faults.py), added to those that wait; GET shows these
-    POST /_rehearsal/clock      {"advance": seconds}
-    POST /_rehearsal/preempt    {"machine": id, "notice": seconds}
+What is below `/_rehearsal/` is the director's (entrance.py); everything else is the cloud's API.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NoReturn
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
-from providers.rehearsal.cloud import Asked, SimulatedCloud, bill_document
+from providers.rehearsal import entrance
+from providers.rehearsal.cloud import Asked, SimulatedCloud
 from providers.rehearsal.faults import CALLS, Fault
 
 TICK_SECONDS = 0.1
 _POLL_SECONDS = 0.05  # how long a close may take to be noticed
 _CHANCES = 5
+_STOP_SECONDS = 5.0
 LOOPBACK = "127.0.0.1"
 
 _BEFORE = ("outage", "throttled", "error")
@@ -50,9 +43,9 @@ class Served:
     def __init__(self, cloud: SimulatedCloud, *, port: int = 0, also_on: Sequence[str] | None = None) -> None:
         self.cloud = cloud
         addresses = cloud.machines.addresses if also_on is None else also_on
-        self._servers = _listen_on_one_port([LOOPBACK, *addresses], port, Wire(cloud))
-        cloud.url = f"http://{LOOPBACK}:{self._servers[0].port}"
         self._over = threading.Event()
+        self._servers = _listen_on_one_port([LOOPBACK, *addresses], port, Wire(cloud, over=self._over))
+        cloud.url = f"http://{LOOPBACK}:{self._servers[0].port}"
         self._threads = [
             threading.Thread(target=server.serve_forever, args=(_POLL_SECONDS,), daemon=True)
             for server in self._servers
@@ -64,15 +57,23 @@ class Served:
         return self.cloud.url
 
     def __enter__(self) -> Served:
-        for thread in self._threads:
-            thread.start()
+        self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
     def close(self) -> None:
         """Stop listening and remove every machine."""
+        self.stop()
+        self.cloud.machines.close()
+
+    def stop(self) -> None:
+        """Nobody is answered any more, time stands still, and what is under way makes no machine."""
         self._over.set()
         for server, thread in zip(self._servers, self._threads, strict=False):
             if thread.is_alive():  # a server that never ran would wait for its end for ever
@@ -80,78 +81,96 @@ class Served:
             server.server_close()
         for thread in self._threads:
             if thread.is_alive():
-                thread.join(timeout=5)
-        self.cloud.machines.close()
+                thread.join(timeout=_STOP_SECONDS)
+        if self.cloud.lock.acquire(timeout=_STOP_SECONDS):  # whoever has it now is the last to have it
+            self.cloud.lock.release()
 
     def _tick(self) -> None:
         while not self._over.wait(TICK_SECONDS):
             try:
                 with self.cloud.lock:
-                    self.cloud.tick()
+                    if not self._over.is_set():
+                        self.cloud.tick()
             except Exception:
                 log.exception("%s: tick", self.cloud.name)
 
 
 class Wire:
-    """The WSGI application around a cloud's own."""
+    """The WSGI application around a cloud's own. Once `over` is set, nothing reaches the cloud any more."""
 
-    def __init__(self, cloud: SimulatedCloud) -> None:
+    def __init__(self, cloud: SimulatedCloud, *, over: threading.Event | None = None) -> None:
         self._cloud = cloud
-        self._out_until: datetime | None = None
+        self._over = over or threading.Event()
         self._outage: Fault | None = None
+        self._out_until: datetime | None = None
+        self._outage_lock = threading.Lock()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if str(environ["PATH_INFO"]).startswith("/_rehearsal/"):
+        if str(environ["PATH_INFO"]).startswith(entrance.PREFIX):
             if environ.get("REMOTE_ADDR") != LOOPBACK:  # a machine is no director
-                return Response("only from this computer\n", status=403)(environ, start_response)
-            return _directed(self._cloud, Request(environ))(environ, start_response)
+                return Response("the director sits on this computer\n", status=403)(environ, start_response)
+            return entrance.answer(self._cloud, Request(environ))(environ, start_response)
         return self._answer(environ, start_response)
 
     def _answer(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         cloud = self._cloud
         call = cloud.call_of(environ)
         if call not in CALLS:
-            return self._inside(environ, start_response)
-        if cloud.latency_seconds:
-            time.sleep(cloud.latency_seconds)
-        if (slow := cloud.faults.take(call, "slow")) is not None:
-            time.sleep(slow.seconds)
-        fault = self._outage_now() or cloud.faults.take(call, *_BEFORE)
-        if fault is not None:
-            self._note(call, environ, fault.kind)
-            return self._refuse(fault, environ, start_response)
+            return self._asked(environ)(environ, start_response)
+        slow = cloud.faults.take(call, "slow")
+        self._over.wait(cloud.latency_seconds + (slow.seconds if slow else 0.0))
+        answer: Response | None = None
+        fault, status = self._before(call), 0
         with cloud.lock:
-            cloud.tick()
-            answer = Response.from_app(cloud, environ, buffered=True)
-        fault = cloud.faults.take(call, *_AFTER)
-        self._note(call, environ, fault.kind if fault else "slow" if slow else "")
-        if fault is not None:
-            return self._refuse(fault, environ, start_response)
+            what, machine = cloud.about(environ)
+            if fault is None:
+                answer = own = self._asked(environ)
+                status, fault = own.status_code, self._after(call, own)
+            if fault is not None:
+                answer = self._in_its_place(fault, environ)
+            kind = fault.kind if fault else "slow" if slow else ""
+            cloud.requests.append(
+                Asked(
+                    at=cloud.clock(), call=call, method=environ["REQUEST_METHOD"], path=environ["PATH_INFO"], what=what,
+                    machine=machine, fault=kind, status=status, told=answer.status_code if answer else 0,
+                )
+            )  # fmt: skip
+        if answer is None:
+            _drop(environ)
         return answer(environ, start_response)
 
-    def _inside(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """What a machine asks its own host is no call of the API: no fault strikes it, and none is used up by it."""
+    def _asked(self, environ: WSGIEnvironment) -> Response:
+        """The cloud's own answer. What a machine asks its own host is no call of the API: no fault strikes it."""
         with self._cloud.lock:
+            if self._over.is_set():
+                _drop(environ)
             self._cloud.tick()
-            answer = Response.from_app(self._cloud, environ, buffered=True)
-        return answer(environ, start_response)
+            return Response.from_app(self._cloud, environ, buffered=True)
 
-    def _outage_now(self) -> Fault | None:
-        if self._out_until is not None and self._cloud.clock() < self._out_until:
-            return self._outage
+    def _before(self, call: str) -> Fault | None:
+        """What strikes a call before the cloud hears of it: an outage that has begun, or the next fault."""
+        with self._outage_lock:
+            now = self._cloud.clock()
+            if self._out_until is not None and now < self._out_until:
+                return self._outage
+            fault = self._cloud.faults.take(call, *_BEFORE)
+            if fault is not None and fault.kind == "outage":
+                self._outage, self._out_until = fault, now + timedelta(seconds=fault.seconds)
+            return fault
+
+    def _after(self, call: str, answer: Response) -> Fault | None:
+        """What strikes an answer; that of a cloud that has refused is none that could be lost."""
+        if self._cloud.is_done(answer.status_code, answer.get_data()):
+            return self._cloud.faults.take(call, *_AFTER)
+        self._cloud.faults.spare(call, *_AFTER)
         return None
 
-    def _refuse(self, fault: Fault, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if fault.kind == "outage" and self._outage_now() is None:
-            self._outage, self._out_until = fault, self._cloud.clock() + timedelta(seconds=fault.seconds)
+    def _in_its_place(self, fault: Fault, environ: WSGIEnvironment) -> Response | None:
+        """What the client gets instead of the answer; None: the connection drops."""
         if fault.kind in ("outage", "lost_reply") and not fault.status:
-            _drop(environ)
+            return None
         status, headers, body = self._cloud.refusal(fault, environ)
-        return Response(body, status=status, headers=headers)(environ, start_response)
-
-    def _note(self, call: str, environ: WSGIEnvironment, fault: str) -> None:
-        asked = Asked(self._cloud.clock(), call, environ["REQUEST_METHOD"], environ["PATH_INFO"], fault)
-        self._cloud.requests.append(asked)
+        return Response(body, status=status, headers=headers)
 
 
 class _Quiet(WSGIRequestHandler):
@@ -186,41 +205,9 @@ def _listen(address: str, port: int, app: Wire) -> Any:
         return make_server(address, port, app, threaded=True, request_handler=_Quiet, fd=listening.fileno())
 
 
-def _drop(environ: WSGIEnvironment) -> None:
+def _drop(environ: WSGIEnvironment) -> NoReturn:
     """Close the connection in the middle of the answer."""
     connection: socket.socket = environ["werkzeug.socket"]
-    connection.shutdown(socket.SHUT_RDWR)
+    with suppress(OSError):  # the client may have gone first
+        connection.shutdown(socket.SHUT_RDWR)
     raise _Dropped
-
-
-def _directed(cloud: SimulatedCloud, request: Request) -> Response:
-    answers: dict[tuple[str, str], Callable[[SimulatedCloud, Any], Any]] = {
-        ("GET", "bill"): lambda cloud, _: bill_document(cloud),
-        ("GET", "machines"): lambda cloud, _: [asdict(machine) for machine in cloud.everything()],
-        ("GET", "requests"): lambda cloud, _: [asdict(asked) for asked in cloud.requests],
-        ("GET", "faults"): lambda cloud, _: [fault.to_json() for fault in cloud.faults.waiting()],
-        ("POST", "faults"): _add_faults,
-        ("POST", "clock"): lambda cloud, body: cloud.clock.advance(float(body["advance"])),
-        ("POST", "preempt"): lambda cloud, body: cloud.preempt(
-            body["machine"], notice_seconds=float(body.get("notice", 0))
-        ),
-    }
-    answer = answers.get((request.method, request.path.removeprefix("/_rehearsal/")))
-    if answer is None:
-        return Response("no such entrance\n", status=404)
-    try:
-        with cloud.lock:
-            cloud.tick()
-            found = answer(cloud, request.get_json() if request.method == "POST" else None)
-            cloud.tick()
-    except (KeyError, TypeError, ValueError) as error:
-        return Response(f"{type(error).__name__}: {error}\n", status=400)
-    return Response(json.dumps(found, default=_plain), mimetype="application/json")
-
-
-def _add_faults(cloud: SimulatedCloud, rows: Any) -> None:
-    cloud.faults.add(*(Fault.from_json(row) for row in rows))
-
-
-def _plain(value: Any) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)

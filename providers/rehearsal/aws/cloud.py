@@ -7,6 +7,7 @@ S3, ...) is moto's. What is not simulated is refused, never answered by an empty
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Any
 from wsgiref.types import StartResponse, WSGIEnvironment
@@ -17,7 +18,7 @@ from providers.rehearsal.aws.billing import Billing
 from providers.rehearsal.aws.catalog import Catalog
 from providers.rehearsal.aws.describing import Describing
 from providers.rehearsal.aws.fleet import Fleet
-from providers.rehearsal.aws.launching import Launching
+from providers.rehearsal.aws.launching import Launching, tags_asked
 from providers.rehearsal.aws.quotas import Quotas
 from providers.rehearsal.aws.wire import Answer, Call, Refused
 from providers.rehearsal.clock import SimulatedClock
@@ -122,6 +123,12 @@ class AwsCloud(Commons):
             return "get" if call.listed("InstanceId") else "list"
         return _CALLS.get(call.action, "other")
 
+    def about(self, environ: WSGIEnvironment) -> tuple[str, str]:
+        call = wire.read(environ)
+        if call.action == "RunInstances":
+            return call.action, tags_asked(call, "instance").get("Name", "")
+        return call.action, ",".join(self.fleet.name_of(each) for each in call.listed("InstanceId"))
+
     def refusal(self, fault: Fault, environ: WSGIEnvironment) -> Answer:
         call = wire.read(environ)
         if fault.kind == "throttled":
@@ -139,13 +146,20 @@ class AwsCloud(Commons):
         self.fleet.tick()
 
     def everything(self) -> Sequence[Machine]:
-        return [self.fleet.machine(rented) for rented in self.fleet.everything()]
+        with self.lock:
+            return [self.fleet.machine(rented) for rented in self.fleet.everything()]
 
     def preempt(self, machine_id: str, *, notice_seconds: float = 0.0) -> None:
-        rented = self.fleet[machine_id]
-        if not rented.spot:
-            raise ValueError(f"{machine_id} is not a spot instance")
-        self.fleet.interrupt(rented, notice_seconds)
+        with self.lock:
+            rented = self.fleet[machine_id]
+            if not rented.spot:
+                raise ValueError(f"{machine_id} is not a spot instance")
+            self.fleet.interrupt(rented, notice_seconds)
+
+    def traffic(self, machine_id: str, gb_out: float | Decimal) -> None:
+        """So much went from it to the internet."""
+        with self.lock:
+            self.billing.traffic_out(self.fleet[machine_id].id, Decimal(str(gb_out)), self.clock())
 
     def environment(self) -> dict[str, str]:
         return {

@@ -60,6 +60,9 @@ def _rows(cloud: AwsCloud) -> Iterator[Row]:
         kinds = {
             "compute": f"{'SpotUsage' if one.spot else 'BoxUsage'}:{one.type}",
             "address": "PublicIPv4:InUseAddress",
+            "traffic_out": "DataTransfer-Out-Bytes",
+            "disk_iops": "EBS:VolumeP-IOPS.gp3",
+            "disk_throughput": "EBS:VolumeP-Throughput.gp3",
         }
         kind = kinds.get(meter) or f"EBS:VolumeUsage.{meter.removeprefix('disk_') if meter != 'disk' else 'gp3'}"
         dimensions = {

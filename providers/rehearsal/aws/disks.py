@@ -15,6 +15,8 @@ class Volume:
     kind: str = "gp3"
     dies_with_it: bool = False  # the default of every volume but the root's: it stays behind, and costs
     encrypted: bool = False
+    iops: int | None = None  # that were asked for; each kind has some of its own
+    mib_per_second: int | None = None
 
 
 def volumes_wanted(call: Call, root_device: str, snapshot_gigabytes: int) -> list[Volume]:
@@ -32,6 +34,8 @@ def volumes_wanted(call: Call, root_device: str, snapshot_gigabytes: int) -> lis
             kind=row.get("Ebs.VolumeType") or (base.kind if device == root_device else "gp2"),
             dies_with_it=row.get("Ebs.DeleteOnTermination", str(base.dies_with_it)).lower() == "true",
             encrypted=row.get("Ebs.Encrypted", "false").lower() == "true",
+            iops=int(row["Ebs.Iops"]) if "Ebs.Iops" in row else None,
+            mib_per_second=int(row["Ebs.Throughput"]) if "Ebs.Throughput" in row else None,
         )
         _check(wanted, root)
     return list(found.values())

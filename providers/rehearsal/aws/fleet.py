@@ -15,6 +15,7 @@ from providers.base import Now
 from providers.rehearsal.aws.backing import set_state, tags_of
 from providers.rehearsal.aws.billing import Billing
 from providers.rehearsal.cloud import Machine
+from providers.rehearsal.fate import Fate
 from providers.rehearsal.machines.base import MachinePhase, MachineRequest, Machines, MachineState
 
 SSH_PORT_TAG = "rehearsal:ssh-port"
@@ -24,6 +25,7 @@ NOWHERE = ("127.0.0.1", 9)  # the discard port: nobody listens
 _USER = ("Client.UserInitiatedShutdown", "Client.UserInitiatedShutdown: User initiated shutdown")
 _ITSELF = ("Client.InstanceInitiatedShutdown", "Client.InstanceInitiatedShutdown: Instance initiated shutdown")
 _SPOT = ("Server.SpotInstanceTermination", "Server.SpotInstanceTermination: Spot instance termination")
+_RETIRED = ("Server.ScheduledStop", "Server.ScheduledStop: Stopped due to a scheduled retirement")
 _BROKEN = ("Server.InternalError", "Server.InternalError: Internal error on launch")
 
 
@@ -36,7 +38,7 @@ class Trouble:
     fails_after: float | None = None
     interrupted_after: float | None = None
     notice: float = 0.0
-    dies_after: float | None = None
+    fate: Fate = field(default_factory=Fate)  # of its host
     hidden_for: float = 0.0
 
 
@@ -59,7 +61,6 @@ class Rented:
     token: str = ""
     state: str = "pending"
     started: bool = False  # there is a machine
-    frozen: bool = False
     running_since: datetime | None = None
     first_ran_at: datetime | None = None
     interrupt_at: datetime | None = None
@@ -122,6 +123,11 @@ class Fleet:
     def __getitem__(self, instance_id: str) -> Rented:
         return self._all[instance_id]
 
+    def name_of(self, instance_id: str) -> str:
+        """What the client called it; the id itself where there is no such instance."""
+        rented = self._all.get(instance_id)
+        return instance_id if rented is None else tags_of(rented.shown).get("Name", "")
+
     def tick(self) -> None:
         now = self._clock()
         for rented in self._all.values():
@@ -159,10 +165,9 @@ class Fleet:
         self._advance(rented, self._clock())
 
     def machine(self, rented: Rented) -> Machine:
-        tags = tags_of(rented.shown)
         return Machine(
             id=rented.id,
-            name=tags.get("Name", ""),
+            name=self.name_of(rented.id),
             status=rented.state,
             alive=not rented.is_over or self._billing.has_volumes(rented.id),
             created_at=rented.created_at,
@@ -236,14 +241,24 @@ class Fleet:
             self.end(rented, rented.interrupt_at, _SPOT)
         elif rented.acknowledged_until is not None and now >= rented.acknowledged_until:
             self.end(rented, rented.acknowledged_until)
-        elif (dies := rented.trouble.dies_after) is not None and rented.started and not rented.frozen:
-            rented.frozen = now >= rented.created_at + timedelta(seconds=dies)
-            if rented.frozen:
-                self._machines.freeze(rented.request.name)
+        elif rented.started:
+            noticed_at = rented.trouble.fate.befall(self._machines, rented.request.name, now)
+            if noticed_at is not None:
+                self._retire(rented, noticed_at)
+
+    def _retire(self, rented: Rented, at: datetime) -> None:
+        """AWS has found its host broken: it stops what lives on a volume; a one-time spot instance cannot be stopped.
+
+        https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/schedevents_actions_retire.html
+        """
+        if rented.spot or rented.state != "running":
+            self.end(rented, at, _RETIRED)
+        else:
+            self.stop(rented, at, _RETIRED)
 
     def _leave(self, rented: Rented, at: datetime, state: str, why: tuple[str, str]) -> None:
         self._billing.left(rented, at)
-        rented.running_since, rented.why, rented.ssh = None, why, None
+        rented.running_since, rented.why, rented.ssh, rented.trouble.fate = None, why, None, Fate()
         rented.gone_at = at + timedelta(seconds=self.shutting_down_seconds)
         for nic in rented.shown.nics.values():
             nic.public_ip = None

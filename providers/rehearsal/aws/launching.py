@@ -11,6 +11,7 @@ import gzip
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from wsgiref.types import WSGIEnvironment
@@ -18,10 +19,11 @@ from xml.sax.saxutils import unescape
 
 from providers.rehearsal.aws import images
 from providers.rehearsal.aws.catalog import WRONG_GPUS, on_demand, spot_now
-from providers.rehearsal.aws.disks import disk_form, volumes_wanted
+from providers.rehearsal.aws.disks import Volume, disk_form, volumes_wanted
 from providers.rehearsal.aws.fleet import Rented, Trouble
 from providers.rehearsal.aws.quotas import quota_of
 from providers.rehearsal.aws.wire import Answer, Call, Refused, values_of
+from providers.rehearsal.fate import take_fate
 from providers.rehearsal.machines.base import MachineRequest, SimulatedGpus
 
 if TYPE_CHECKING:
@@ -239,17 +241,17 @@ class Launching:
         if status != 200:
             raise _said_by_moto(raw.decode(), status)
         ids = list(dict.fromkeys(_INSTANCE_ID.findall(raw.decode())))
-        return [self._rented(call, wish, each) for each in ids]
+        return [self._rented(call, wish, each, wanted) for each in ids]
 
-    def _rented(self, call: Call, wish: Wish, instance_id: str) -> Rented:
+    def _rented(self, call: Call, wish: Wish, instance_id: str, volumes: list[Volume]) -> Rented:
         cloud, now = self._cloud, self._cloud.clock()
         backend = cloud.region(call.region)
         shown = backend.get_instance(instance_id)
-        _date(shown, backend, now)
+        _complete(shown, backend, volumes, now)
         shown.disable_api_termination = call.is_true("DisableApiTermination")
         explicit = [nic.get("DeleteOnTermination", "true") for nic in call.members("NetworkInterface")]
         for index, nic in shown.nics.items():
-            nic.add_tags(_tags(call, "network-interface"))
+            nic.add_tags(tags_asked(call, "network-interface"))
             nic.delete_on_termination = index >= len(explicit) or explicit[index].lower() == "true"
         trouble, gpus = self._trouble(wish.spot, cloud.catalog.gpus(wish.type))
         rented = Rented(
@@ -275,7 +277,7 @@ class Launching:
         )
         if wish.spot:
             rented.spot_request = f"sir-{instance_id[-8:]}"
-            rented.spot_tags = _tags(call, "spot-instances-request")
+            rented.spot_tags = tags_asked(call, "spot-instances-request")
             shown.spot_instance_request_id = rented.spot_request
         cloud.billing.made(rented, [device.volume_id for device in shown.block_device_mapping.values()])
         cloud.billing.volumes_changed(call.region, now)
@@ -284,23 +286,19 @@ class Launching:
 
     def _trouble(self, spot: bool, gpus: SimulatedGpus | None) -> tuple[Trouble, SimulatedGpus | None]:
         """The faults that wait for a machine like this one, used up."""
-        take, trouble = self._cloud.faults.take, Trouble()
-        if (fault := take("create", "slow_boot")) is not None:
-            trouble.start_after = fault.seconds
-        if take("create", "stuck_boot") is not None:
-            trouble.never_up = True
-        if (fault := take("create", "failed_boot")) is not None:
-            trouble.fails_after = fault.seconds
-        if (fault := take("create", "host_dies")) is not None:
-            trouble.dies_after = fault.seconds
+        take, trouble = self._cloud.faults.take, Trouble(fate=take_fate(self._cloud.faults, self._cloud.clock()))
+        boot = take("create", "slow_boot", "stuck_boot", "failed_boot")
+        if boot is not None and boot.kind == "slow_boot":
+            trouble.start_after = boot.seconds
+        elif boot is not None and boot.kind == "failed_boot":
+            trouble.fails_after = boot.seconds
+        trouble.never_up = boot is not None and boot.kind == "stuck_boot"
         if spot and (fault := take("create", "preempt")) is not None:
             trouble.interrupted_after, trouble.notice = fault.seconds, fault.notice
         if (fault := take("list", "list_lag")) is not None:
             trouble.hidden_for = fault.seconds
-        if gpus is not None and take("create", "no_gpu") is not None:
-            gpus = None
-        elif gpus is not None and take("create", "wrong_gpu") is not None:
-            gpus = WRONG_GPUS
+        if gpus is not None and (fault := take("create", "no_gpu", "wrong_gpu")) is not None:
+            gpus = WRONG_GPUS if fault.kind == "wrong_gpu" else None
         return trouble, gpus
 
 
@@ -327,17 +325,20 @@ def _decoded(user_data: str) -> str:
     return (gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw).decode(errors="replace")
 
 
-def _date(shown: Any, backend: Any, now: Any) -> None:
-    """moto dates by the real clock."""
+def _complete(shown: Any, backend: Any, volumes: list[Volume], now: datetime) -> None:
+    """moto dates by the real clock, and forgets how fast a volume is to be."""
     shown.launch_time = now.replace(microsecond=0)
     for nic in shown.nics.values():
         nic.attach_time = shown.launch_time
     for device in shown.block_device_mapping.values():
         device.attach_time = shown.launch_time
         backend.volumes[device.volume_id].create_time = shown.launch_time
+    for volume in volumes:
+        record = backend.volumes[shown.block_device_mapping[volume.device].volume_id]
+        record.iops, record.throughput = volume.iops, volume.mib_per_second
 
 
-def _tags(call: Call, kind: str) -> dict[str, str]:
+def tags_asked(call: Call, kind: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for row in call.members("TagSpecification"):
         if row.get("ResourceType") == kind:

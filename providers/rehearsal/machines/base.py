@@ -74,6 +74,14 @@ class Machines(Protocol):
         """It stops answering, as a host that hangs: connections stay open and silent."""
         ...
 
+    def isolate(self, name: str) -> None:
+        """Nobody gets in any more, and who is in hears nothing; what runs there runs on."""
+        ...
+
+    def thaw(self, name: str) -> None:
+        """One that was frozen or isolated goes on where it was."""
+        ...
+
     def halt(self, name: str) -> None:
         """Take its processes away at once, as a preemption does, and keep its disk."""
         ...
@@ -87,7 +95,7 @@ class Machines(Protocol):
         ...
 
     def close(self) -> None:
-        """Remove all that were made."""
+        """Remove all that were made; none is made any more."""
         ...
 
     def reach(self, port: int) -> str:

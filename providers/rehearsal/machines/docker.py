@@ -31,6 +31,10 @@ VM_HOLDS = ("gpujob-test:base", "gpujob-test:torch")
 _PULL_SECONDS = 3600.0
 _CLOSE_SECONDS = 60.0
 _GONE = MachineState(phase=MachinePhase.GONE)
+_TO_SSHD = (
+    "for each in /proc/[0-9]*; do read -r name 2>/dev/null <$each/comm || continue;"
+    " case $name in sshd*) kill -s %s ${each#/proc/} ;; esac; done"
+)
 _INSPECT = "{{json .State}}\n{{json .NetworkSettings.Ports}}"
 
 
@@ -51,12 +55,15 @@ class DockerMachines:
         _, pid, _, number = self._engine.owner.rsplit("/", 3)
         self._mine, self._numbers = f"{pid}-{number}", count(1)
         self._lock = threading.Lock()
+        self._closed = False
         self._ends = _Ends(self._engine, self._look_again)
 
     def start(self, request: MachineRequest) -> None:
         with self._lock:
             name = re.sub(r"[^A-Za-z0-9_.-]", "-", request.name)
             container = f"rehearsal-{self._mine}-{next(self._numbers)}-{name}"
+            if self._closed:
+                return
             if request.name in self._machines:
                 raise ValueError(f"there is a machine {request.name!r} already")
             machine = self._machines[request.name] = _Machine(self._engine, container, self._told(request, container))
@@ -68,6 +75,12 @@ class DockerMachines:
 
     def freeze(self, name: str) -> None:
         self._do(name, _Machine.freeze)
+
+    def isolate(self, name: str) -> None:
+        self._do(name, _Machine.isolate)
+
+    def thaw(self, name: str) -> None:
+        self._do(name, _Machine.thaw)
 
     def halt(self, name: str) -> None:
         self._do(name, _Machine.halt)
@@ -84,6 +97,8 @@ class DockerMachines:
             machine.leave()
 
     def close(self) -> None:
+        with self._lock:
+            self._closed = True
         for name in list(self._machines):
             self.remove(name)
         until = time.monotonic() + _CLOSE_SECONDS
@@ -141,7 +156,7 @@ class _Machine:
         self._recipe = recipe
         self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._pulling: subprocess.Popen[bytes] | None = None
-        self._leaves = self._frozen = False
+        self._leaves = self._frozen = self._isolated = False
         self._thread = threading.Thread(target=self._work, name=container, daemon=True)
         self._thread.start()
 
@@ -164,6 +179,8 @@ class _Machine:
 
     def make(self) -> None:
         recipe = self._recipe(self)
+        if self._leaves:  # it may have taken minutes, and `close` may not have waited for it
+            return
         options = ("--name", self.container, "--log-driver", "json-file", "--log-opt", "max-size=10m", *recipe.options)
         self._engine.create(options, recipe.argv, recipe.variables)
         self._engine.put(self.container, recipe.files)
@@ -173,6 +190,17 @@ class _Machine:
         if self.state.phase is MachinePhase.UP and not self._frozen:
             self._engine.ask("pause", self.container)
             self._frozen = True
+
+    def isolate(self) -> None:
+        if self.state.phase is MachinePhase.UP and not self._frozen:
+            self._engine.ask("exec", "--user", "0", self.container, "sh", "-c", _TO_SSHD % "STOP")
+            self._isolated = True
+
+    def thaw(self) -> None:
+        self._thaw()
+        if self._isolated and self.state.phase is MachinePhase.UP:
+            self._engine.ask("exec", "--user", "0", self.container, "sh", "-c", _TO_SSHD % "CONT")
+        self._isolated = False
 
     def halt(self) -> None:
         self._thaw()
@@ -217,7 +245,7 @@ class _Machine:
             client.kill()
 
     def _begin(self) -> None:
-        self.state = MachineState(phase=MachinePhase.STARTING)
+        self.state, self._isolated = MachineState(phase=MachinePhase.STARTING), False
         self._engine.ask("start", self.container)
         container, ports = self._inspect()
         if not container["Running"]:

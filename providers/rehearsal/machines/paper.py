@@ -33,6 +33,12 @@ class PaperMachines:
     def freeze(self, name: str) -> None:
         """Nobody speaks to it anyway."""
 
+    def isolate(self, name: str) -> None:
+        """As little as to be frozen."""
+
+    def thaw(self, name: str) -> None:
+        """There is nothing to go on with."""
+
     def halt(self, name: str) -> None:
         self._change(name, MachinePhase.OVER)
 

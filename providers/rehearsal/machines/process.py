@@ -16,7 +16,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -29,7 +30,8 @@ from providers.rehearsal.machines.owners import is_dead, me
 
 _PREFIX = "gpujob-rehearsal-"
 _GONE = MachineState(phase=MachinePhase.GONE)
-_STOP_SECONDS = 5.0
+_CLOSE_SECONDS = 30.0
+_BOX = (sys.executable, "-m", "providers.rehearsal.machines.box")
 _NETWORK = re.compile(r"(PIP|UV|SSL|REQUESTS|CURL)_|(http|https|no|all)_proxy$|LANG$|LC_", re.IGNORECASE)
 
 _SUDO = '#!/bin/sh\nwhile :; do case $1 in -u) shift 2 ;; -* | *=*) shift ;; *) break ;; esac; done\nexec "$@"\n'
@@ -81,9 +83,12 @@ class ProcessMachines:
         self._leaving: list[threading.Thread] = []
         self._numbers = count(1)
         self._lock = threading.Lock()
+        self._closed = False
 
     def start(self, request: MachineRequest) -> None:
         with self._lock:
+            if self._closed:
+                return
             if request.name in self._machines:
                 raise ValueError(f"there is a machine {request.name!r} already")
             home = self._root / f"{next(self._numbers)}-{re.sub(r'[^A-Za-z0-9_.-]', '-', request.name)}"
@@ -94,16 +99,19 @@ class ProcessMachines:
         return machine.state if machine is not None else _GONE
 
     def freeze(self, name: str) -> None:
-        if (machine := self._machines.get(name)) is not None:
-            machine.freeze()
+        self._do(name, _Machine.freeze)
+
+    def isolate(self, name: str) -> None:
+        self._do(name, _Machine.isolate)
+
+    def thaw(self, name: str) -> None:
+        self._do(name, _Machine.thaw)
 
     def halt(self, name: str) -> None:
-        if (machine := self._machines.get(name)) is not None:
-            machine.halt()
+        self._do(name, _Machine.halt)
 
     def resume(self, name: str) -> None:
-        if (machine := self._machines.get(name)) is not None:
-            machine.resume()
+        self._do(name, _Machine.resume)
 
     def remove(self, name: str) -> None:
         with self._lock:
@@ -114,10 +122,13 @@ class ProcessMachines:
                 leaving.start()
 
     def close(self) -> None:
+        with self._lock:
+            self._closed = True
         for name in list(self._machines):
             self.remove(name)
+        until = time.monotonic() + _CLOSE_SECONDS
         for leaving in self._leaving:
-            leaving.join(30)
+            leaving.join(max(0.0, until - time.monotonic()))
         shutil.rmtree(self._root, ignore_errors=True)
 
     def reach(self, port: int) -> str:
@@ -129,6 +140,11 @@ class ProcessMachines:
     def home(self, name: str) -> Path:
         """The machine's folder."""
         return self._machines[name].home
+
+    def _do(self, name: str, what: Callable[[_Machine], None]) -> None:
+        machine = self._machines.get(name)
+        if machine is not None:
+            what(machine)
 
 
 class _Machine:
@@ -149,6 +165,13 @@ class _Machine:
         """The kernel still answers for it, nobody else does."""
         self._spawn(lambda: marks.send(self._pids(), signal.SIGSTOP))
 
+    def isolate(self) -> None:
+        """The box alone is the way in."""
+        self._spawn(lambda: marks.send({self._box.pid} if self._box is not None else set(), signal.SIGSTOP))
+
+    def thaw(self) -> None:
+        self._spawn(lambda: marks.send(self._pids(), signal.SIGCONT))
+
     def halt(self) -> None:
         self._spawn(self._stop)
 
@@ -157,17 +180,18 @@ class _Machine:
 
     def remove(self) -> None:
         self._removed = True
+        if (box := self._box) is not None:
+            box.kill()  # one that hangs at its start would be waited for with the lock held
         with self._lock:
             self._stop()
             shutil.rmtree(self.home, ignore_errors=True)
 
     # -- in threads, one at a time
 
-    def _spawn(self, what: object) -> None:
+    def _spawn(self, what: Callable[[], None]) -> None:
         threading.Thread(target=self._locked, args=(what,), daemon=True).start()
 
-    def _locked(self, what: object) -> None:
-        assert callable(what)
+    def _locked(self, what: Callable[[], None]) -> None:
         with self._lock:
             if self._removed:
                 return
@@ -190,11 +214,10 @@ class _Machine:
         if self._box is not None:
             return
         self.state = MachineState(phase=MachinePhase.STARTING)
-        argv = [sys.executable, "-m", "providers.rehearsal.machines.box"]
         pipe = subprocess.PIPE
         with (self.home / ".box").open("ab") as words:
             self._box = subprocess.Popen(
-                argv, stdin=pipe, stdout=pipe, stderr=words, cwd=_PACKAGE_ROOT, start_new_session=True
+                _BOX, stdin=pipe, stdout=pipe, stderr=words, cwd=_PACKAGE_ROOT, start_new_session=True
             )
         assert self._box.stdin is not None and self._box.stdout is not None
         (self.home / ".pid").write_text(str(self._box.pid))

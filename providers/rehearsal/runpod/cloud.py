@@ -5,7 +5,6 @@ Rules and state are in market, account, pods and life; the two APIs in rest and 
 
 from __future__ import annotations
 
-import io
 import json
 import random
 import re
@@ -16,11 +15,11 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from werkzeug.wrappers import Request, Response
 
 from providers.rehearsal.clock import SimulatedClock
-from providers.rehearsal.cloud import Commons, Machine
+from providers.rehearsal.cloud import Commons, Machine, body_of
 from providers.rehearsal.faults import Fault
 from providers.rehearsal.machines.base import Machines
 from providers.rehearsal.runpod.account import ACCOUNT_KEY, Account
-from providers.rehearsal.runpod.graphql import GraphQl, call_of_query
+from providers.rehearsal.runpod.graphql import GraphQl, about_query, call_of_query
 from providers.rehearsal.runpod.life import Life
 from providers.rehearsal.runpod.limits import Limits
 from providers.rehearsal.runpod.market import Market
@@ -86,11 +85,26 @@ class RunpodCloud(Commons):
     def call_of(self, environ: WSGIEnvironment) -> str:
         method, path = str(environ["REQUEST_METHOD"]), str(environ["PATH_INFO"])
         if path == "/graphql":
-            return call_of_query(_body(environ))
+            return call_of_query(body_of(environ))
         if method == "POST" and re.fullmatch("/v2/pods/[^/]+/action", path):
-            return "terminate" if b'"terminate"' in _body(environ) else "other"
+            return "terminate" if b'"terminate"' in body_of(environ) else "other"
         found = (call for verb, pattern, call in _CALLS if verb == method and re.fullmatch(pattern, path))
         return next(found, "other")
+
+    def about(self, environ: WSGIEnvironment) -> tuple[str, str]:
+        path = str(environ["PATH_INFO"])
+        if path == "/graphql":
+            what, pod = about_query(body_of(environ))
+        elif (match := re.match("/v2/pods/([^/]+)", path)) is not None:
+            what, pod = "", match[1]
+        else:
+            what, pod = "", _name_in(body_of(environ)) if path == "/v2/pods" else ""
+        known = self.pods.all.get(pod)
+        return what, known.order.name if known is not None else pod
+
+    def is_done(self, status: int, body: bytes) -> bool:
+        """GraphQL refuses with status 200."""
+        return status < 400 and not body.startswith(b'{"errors"')
 
     def refusal(self, fault: Fault, environ: WSGIEnvironment) -> tuple[int, dict[str, str], bytes]:
         """REST speaks in problems, GraphQL's refusals are no JSON; what fails before RunPod is a page of the edge."""
@@ -110,7 +124,8 @@ class RunpodCloud(Commons):
         self._life.tick(self.machine_url if self.url else "")
 
     def everything(self) -> Sequence[Machine]:
-        return [_machine(pod) for pod in self.pods.all.values()]
+        with self.lock:
+            return [_machine(pod) for pod in self.pods.all.values()]
 
     def preempt(self, machine_id: str, *, notice_seconds: float = 0.0) -> None:
         """RunPod no longer rents out spot pods (gone from its docs on 2026-05-06), so there is none to take."""
@@ -147,8 +162,9 @@ def _machine(pod: Pod) -> Machine:
     )
 
 
-def _body(environ: WSGIEnvironment) -> bytes:
-    """The request's body, put back for whoever comes next."""
-    body: bytes = Request(environ).get_data()
-    environ["wsgi.input"] = io.BytesIO(body)
-    return body
+def _name_in(body: bytes) -> str:
+    """What a create calls its pod; "" when it is no create that could be read."""
+    try:
+        return str(json.loads(body)["name"])
+    except (ValueError, TypeError, KeyError):
+        return ""

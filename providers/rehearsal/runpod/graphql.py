@@ -94,6 +94,19 @@ def call_of_query(body: bytes) -> str:
     return next((call for call, is_it in asked.items() if is_it), "other")
 
 
+def about_query(body: bytes) -> tuple[str, str]:
+    """The fields that are asked for, and the pod that they are about: its id, or the name that it is to have."""
+    try:
+        document = json.loads(body)
+        operation = _operation(document)
+        fields = check(operation, document.get("variables") or {})
+    except (ValueError, AttributeError, SyntaxError, Invalid):
+        return "", ""
+    wishes = [(field.name, field.arguments.get("input") or {}) for field in fields]
+    pods = [str(wish.get("podId") or (wish.get("name", "") if name in _CREATES else "")) for name, wish in wishes]
+    return ",".join(name for name, _ in wishes), ",".join(filter(None, pods))
+
+
 def _operation(document: Any) -> Operation:
     if not isinstance(document.get("query"), str):
         raise ValueError("GraphQL operations must contain a non-empty `query`.")

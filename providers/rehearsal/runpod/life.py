@@ -33,7 +33,9 @@ class Life:
         for pod in list(self._pods.living()):
             while (due := pod.due(now)) is not None:
                 self._carry_out(*due, pod, machine_url)
-            if pod.is_made and not pod.is_dead:
+            if pod.is_made:
+                self._befall(pod, now)
+            if pod.is_made and pod.fate.died_at is None:
                 self._look(pod, now)
         self._billing_runs(now)
         self.sweep()
@@ -48,24 +50,24 @@ class Life:
             self._boot(pod, machine_url)
         elif plan is Plan.FAIL:
             self._pods.stop(pod, at=at, by="Runpod", status=Status.ERROR)
-        elif plan is Plan.DIE:
-            # RunPod does not charge for a host that is down; nobody there has noticed this one, so it is billed.
-            pod.is_dead = True
-            if pod.is_made:
-                self._machines.freeze(pod.machine)
         elif plan is Plan.STOP:
             if pod.status is Status.RUNNING:
                 self._pods.stop(pod, at=at, by="Runpod")
         else:
             self._pods.end(pod, at, by="user" if plan is Plan.END else "Runpod")
 
+    def _befall(self, pod: Pod, now: datetime) -> None:
+        """RunPod does not charge for a host that is down; but until it notices nobody there knows that it is."""
+        noticed_at = pod.fate.befall(self._machines, pod.machine, now)
+        if noticed_at is not None:
+            self._pods.bill.close(pod.id, "compute", at=pod.fate.died_at)
+            self._pods.stop(pod, at=noticed_at, by="Runpod")
+
     def _boot(self, pod: Pod, machine_url: str) -> None:
         """An order that no container can be made of never comes up: RUNNING without a runtime, and billed."""
         try:
             entrypoint, command = start_command(pod.order.args)
         except ValueError:
-            return
-        if pod.is_dead:
             return
         if pod.is_made:
             self._machines.resume(pod.machine)

@@ -15,6 +15,7 @@ from typing import Any
 
 from providers.rehearsal.bill import Bill
 from providers.rehearsal.clock import SimulatedClock
+from providers.rehearsal.fate import Fate, take_fate
 from providers.rehearsal.faults import Fault, Faults
 from providers.rehearsal.runpod import orders, prices
 from providers.rehearsal.runpod.account import Account
@@ -39,7 +40,6 @@ class Plan(StrEnum):
 
     BOOT = "boot"  # the image is there: the container starts
     FAIL = "fail"
-    DIE = "die"  # its host stops answering
     TAKE = "take"  # RunPod takes it away
     STOP = "stop"  # stopAfter
     TERMINATE = "terminate"  # terminateAfter
@@ -62,7 +62,7 @@ class Pod:
     plans: dict[Plan, datetime] = field(default_factory=dict)
     gpu: str | None = None  # what is really in the machine
     is_made: bool = False  # its machine was asked for
-    is_dead: bool = False  # its host does not answer
+    fate: Fate = field(default_factory=Fate)  # of its host
     up_since: datetime | None = None
     ssh: tuple[str, int] | None = None
     invented_port: int = 0  # for machines on paper, which have none
@@ -146,9 +146,6 @@ class Pods:
     def listed(self) -> list[Pod]:
         """What a list shows: new pods may be missing for a while."""
         now = self.clock()
-        if (lag := self.faults.take("list", "list_lag")) is not None:
-            for pod in self.living():
-                pod.hidden_until = pod.created_at + timedelta(seconds=lag.seconds)
         return [pod for pod in self.living() if pod.hidden_until is None or pod.hidden_until <= now]
 
     def seen(self, pod: Pod) -> Pod:
@@ -166,7 +163,7 @@ class Pods:
         pod.host.free += pod.count
         pod.status, pod.stale_until = status, when + _STALE
         pod.last_change = f"Exited by {by}: {js_date(when)}"
-        for plan in (Plan.BOOT, Plan.FAIL, Plan.DIE, Plan.TAKE, Plan.STOP):
+        for plan in (Plan.BOOT, Plan.FAIL, Plan.TAKE, Plan.STOP):
             pod.plans.pop(plan, None)
         self._meters(pod, when)
 
@@ -197,19 +194,22 @@ class Pods:
         pod.order = after
         pod.locked = pod.locked if locked is None else locked
         same = replace(before, name=after.name, global_networking=after.global_networking) == after
-        if same or pod.status is not Status.RUNNING:
+        if same:
             return
-        self.bill.close(pod.id, "disk")
+        self.bill.close(pod.id, "disk", "stopped_disk")
         self._meters(pod, self.clock())
-        self.restart(pod)
+        if pod.status is Status.RUNNING:
+            self.restart(pod)
 
     def terminate(self, pod: Pod) -> None:
         """Acknowledged at once; whether it happens is another matter (a pod ran 10 h after its 204)."""
+        if Plan.END in pod.plans:
+            return
         fault = self.faults.take("terminate", "terminate_ignored", "terminate_acknowledged")
-        if fault is None and Plan.END not in pod.plans:
+        if fault is None:
             self.end(pod, self.clock(), by="user")
-        elif fault is not None and fault.kind == "terminate_acknowledged":
-            pod.plans.setdefault(Plan.END, self.clock() + timedelta(seconds=fault.seconds))
+        elif fault.kind == "terminate_acknowledged":
+            pod.plans[Plan.END] = self.clock() + timedelta(seconds=fault.seconds)
 
     def end(self, pod: Pod, at: datetime, *, by: str) -> None:
         """No pod, no data, no cost."""
@@ -262,13 +262,14 @@ class Pods:
     def _plan(self, pod: Pod, now: datetime) -> None:
         """What will become of a new pod, by the faults that strike it."""
         boot = self.faults.take("create", "slow_boot", "stuck_boot", "failed_boot")
-        end = self.faults.take("create", "preempt", "host_dies")
-        gpus = self.faults.take("create", "no_gpu", "wrong_gpu")
         self._plan_boot(pod, now, boot)
-        if end is not None:
-            plan = Plan.DIE if end.kind == "host_dies" else Plan.TAKE
-            pod.plans[plan] = now + timedelta(seconds=end.seconds)
-        if gpus is not None and pod.gpu is not None:
+        pod.fate = take_fate(self.faults, now)
+        if (taken := self.faults.take("create", "preempt")) is not None:
+            pod.plans[Plan.TAKE] = now + timedelta(seconds=taken.seconds)
+        if (lag := self.faults.take("list", "list_lag")) is not None:
+            pod.hidden_until = now + timedelta(seconds=lag.seconds)
+        gpus = self.faults.take("create", "no_gpu", "wrong_gpu") if pod.gpu is not None else None
+        if gpus is not None:
             others = (gpu for gpu in self.market.gpus if gpu != pod.gpu)
             pod.gpu = None if gpus.kind == "no_gpu" else next(others)
         for plan, when in ((Plan.STOP, pod.order.stop_after), (Plan.TERMINATE, pod.order.terminate_after)):
@@ -294,7 +295,7 @@ class Pods:
         """Its machine goes, with the container's disk."""
         if pod.is_made:
             self.leaving.append(pod.machine)
-        pod.is_made, pod.is_dead, pod.up_since = False, False, None
+        pod.is_made, pod.up_since, pod.fate = False, None, Fate()
 
     def _meters(self, pod: Pod, at: datetime) -> None:
         """The meters that run in the pod's state, and no others."""

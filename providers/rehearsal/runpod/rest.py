@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from http import HTTPStatus
+from http.client import responses
 from typing import Any
 
 from werkzeug.wrappers import Request, Response
@@ -226,7 +226,7 @@ class Rest:
 
 
 def problem_response(status: int, detail: str, *, errors: list[str] | None = None) -> Response:
-    document: dict[str, Any] = {"title": HTTPStatus(status).phrase, "status": status, "detail": detail}
+    document: dict[str, Any] = {"title": responses.get(status, "Error"), "status": status, "detail": detail}
     if errors:
         document["errors"] = errors
     return Response(json.dumps(document), status=status, content_type="application/problem+json")

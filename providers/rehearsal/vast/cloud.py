@@ -9,7 +9,7 @@ from decimal import Decimal
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from providers.rehearsal.clock import SimulatedClock
-from providers.rehearsal.cloud import Commons, Machine
+from providers.rehearsal.cloud import Commons, Machine, body_of
 from providers.rehearsal.faults import Fault
 from providers.rehearsal.machines.base import Machines
 from providers.rehearsal.vast.account import API_KEY
@@ -65,16 +65,28 @@ class VastCloud(Commons):
                 return call
         return "other"
 
+    def about(self, environ: WSGIEnvironment) -> tuple[str, str]:
+        path = str(environ["PATH_INFO"])
+        try:
+            body = json.loads(body_of(environ) or b"{}")
+        except ValueError:
+            body = {}
+        said = body if isinstance(body, dict) else {}
+        if re.fullmatch(r"/api/v0/asks/\d+/?", path):
+            return "", str(said.get("label") or "")
+        if (match := re.match(r"/api/v0/instances/(?:[a-z_]+/)?(\d+)", path)) is not None:
+            return "", self._name_of(match[1])
+        return "", ",".join(self._name_of(each) for each in said.get("ids") or said.get("instance_ids") or ())
+
     def refusal(self, fault: Fault, environ: WSGIEnvironment) -> tuple[int, dict[str, str], bytes]:  # noqa: ARG002
         """Throttled: plain text. From the gateway (and a burst's 403): HTML. From the server itself: JSON."""
-        if fault.kind == "throttled":
-            headers = {"Content-Type": "text/plain; charset=utf-8"}
-            if fault.seconds:
-                headers["Retry-After"] = f"{fault.seconds:g}"
-            return 429, headers, b"API requests too frequent"
-        status = fault.status or 500
+        throttled = fault.kind == "throttled"
+        status = fault.status or (429 if throttled else 500)
+        headers = {"Retry-After": f"{fault.seconds:g}"} if throttled and fault.seconds else {}
         if status in _GATEWAY:
-            return status, {"Content-Type": "text/html"}, _HTML.format(_GATEWAY[status]).encode()
+            return status, {**headers, "Content-Type": "text/html"}, _HTML.format(_GATEWAY[status]).encode()
+        if throttled:
+            return status, {**headers, "Content-Type": "text/plain; charset=utf-8"}, b"API requests too frequent"
         body = {"success": False, "error": "server_error", "msg": "Something went wrong on the server"}
         return status, {"Content-Type": "application/json"}, json.dumps(body).encode()
 
@@ -82,50 +94,47 @@ class VastCloud(Commons):
         self.vast.tick()
 
     def everything(self) -> Sequence[Machine]:
-        return [
-            Machine(
-                id=str(contract.id),
-                name=contract.label or "",
-                status="destroyed" if contract.ended_at else contract.actual or "provisioning",
-                alive=contract.alive,
-                created_at=contract.created_at,
-                ended_at=contract.ended_at,
-                ssh=contract.machine.ssh if contract.alive and contract.machine else None,
-            )
-            for contract in self.vast.contracts.all.values()
-        ]
+        with self.lock:
+            return [_machine(contract) for contract in self.vast.contracts.all.values()]
 
     def preempt(self, machine_id: str, *, notice_seconds: float = 0.0) -> None:  # noqa: ARG002
         """Somebody bids more. Vast.ai gives no notice, whatever is asked for."""
-        contract = self._contract(machine_id)
-        if not contract.is_bid:
-            raise ValueError(f"{machine_id} is on demand")
-        self.vast.contracts.take_away(contract)
+        with self.lock:
+            contract = self._contract(machine_id)
+            if not contract.is_bid:
+                raise ValueError(f"{machine_id} is on demand")
+            self.vast.contracts.take_away(contract)
 
     def relent(self, machine_id: str) -> None:
         """Whoever had bid more goes away: the instance resumes by itself."""
-        self.vast.contracts.relent(self._contract(machine_id))
+        with self.lock:
+            self.vast.contracts.relent(self._contract(machine_id))
 
     def lose_contact(self, machine_id: str) -> None:
         """Its host goes offline, and the cloud notices."""
-        self.vast.contracts.lose_contact(self._contract(machine_id))
+        with self.lock:
+            self.vast.contracts.lose_contact(self._contract(machine_id), self.clock())
 
     def misread(self, machine_id: str, reads: int = 1) -> None:
         """So many times it will be shown as `exited` although it runs: such reads are seen on the real cloud."""
-        self._contract(machine_id).misreads = reads
+        with self.lock:
+            self._contract(machine_id).misreads = reads
 
     def traffic(self, machine_id: str, gb_down: float | Decimal = 0, gb_up: float | Decimal = 0) -> None:
         """So much went over its network."""
-        self.vast.traffic(self._contract(machine_id), Decimal(str(gb_down)), Decimal(str(gb_up)))
+        with self.lock:
+            self.vast.traffic(self._contract(machine_id), Decimal(str(gb_down)), Decimal(str(gb_up)))
 
     def occupy(self, machine_id: int) -> None:
         """Somebody else rents all that is free on this host (the `machine_id` of an offer)."""
-        host = self.vast.market.hosts[machine_id]
-        self.vast.market.take(host, host.free)
+        with self.lock:
+            host = self.vast.market.hosts[machine_id]
+            self.vast.market.take(host, host.free)
 
     def vacate(self, machine_id: int, gpus: int) -> None:
         """Somebody else gives that many GPUs of a host back."""
-        self.vast.market.give_back(self.vast.market.hosts[machine_id], gpus)
+        with self.lock:
+            self.vast.market.give_back(self.vast.market.hosts[machine_id], gpus)
 
     def environment(self) -> dict[str, str]:
         return {"VAST_URL": self.url, "VAST_API_KEY": API_KEY}
@@ -134,3 +143,20 @@ class VastCloud(Commons):
         if (contract := self.vast.contracts.find(int(machine_id))) is None:
             raise KeyError(machine_id)
         return contract
+
+    def _name_of(self, machine_id: object) -> str:
+        """Its label; the id itself where there never was such an instance."""
+        known = self.vast.contracts.all.get(int(str(machine_id))) if str(machine_id).isdigit() else None
+        return str(machine_id) if known is None else known.label or ""
+
+
+def _machine(contract: Contract) -> Machine:
+    return Machine(
+        id=str(contract.id),
+        name=contract.label or "",
+        status="destroyed" if contract.ended_at else contract.actual or "provisioning",
+        alive=contract.alive,
+        created_at=contract.created_at,
+        ended_at=contract.ended_at,
+        ssh=contract.machine.ssh if contract.alive and contract.machine else None,
+    )

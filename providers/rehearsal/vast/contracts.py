@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from providers.rehearsal.bill import Bill, Rate
+from providers.rehearsal.fate import Fate
 from providers.rehearsal.machines.base import MachinePhase, MachineRequest, Machines, MachineState
 from providers.rehearsal.vast.launch import Launch
 from providers.rehearsal.vast.market import HOURS_PER_MONTH, Host, Market, usd_rounded
@@ -36,7 +37,7 @@ class Trouble:
     stuck: bool = False
     fails_at: datetime | None = None
     outbid_at: datetime | None = None
-    dies_at: datetime | None = None
+    fate: Fate = field(default_factory=Fate)  # of its host
 
 
 @dataclass(kw_only=True)
@@ -70,7 +71,6 @@ class Contract:
     last_not_up: datetime | None = None
     running_since: datetime | None = None
     outbid: bool = False  # waits for its bid to be enough
-    silent: bool = False  # the host is dead and nobody has noticed
     offline: bool = False
     hidden_until: datetime | None = None
     misreads: int = 0  # so often it will be shown as `exited` although it runs
@@ -177,10 +177,10 @@ class Contracts:
         contract.state = contract.intended = "stopped"
         contract.ended_at, contract.running_since = at, None
 
-    def lose_contact(self, contract: Contract) -> None:
+    def lose_contact(self, contract: Contract, at: datetime) -> None:
         """The host is offline: nothing is billed, and it does not come back by itself."""
         self._machines.freeze(contract.name)
-        self._bill.close(str(contract.id))
+        self._bill.close(str(contract.id), at=at)
         contract.actual, contract.offline, contract.running_since = "offline", True, None
 
     def tick(self) -> None:
@@ -188,7 +188,7 @@ class Contracts:
         for contract in self.alive():
             if contract.state == "running" and not contract.offline:
                 self._go_on(contract, now)
-            elif contract.intended == "running" or contract.outbid:
+            elif not contract.offline and (contract.intended == "running" or contract.outbid):
                 self._try(contract)
             if contract.ends_at is not None and now >= contract.ends_at:
                 self.end(contract, contract.ends_at)
@@ -199,12 +199,12 @@ class Contracts:
         trouble = contract.trouble
         if contract.running_since is None:
             self._boot_further(contract, now, self._next_trouble(contract))
-        elif not contract.silent:
+        elif trouble.fate.died_at is None:
             self._watch(contract)
-        if trouble.dies_at is not None and now >= trouble.dies_at and not contract.silent:
-            self._machines.freeze(contract.name)
-            contract.silent = True
-        if trouble.fails_at is not None and now >= trouble.fails_at and contract.running_since is None:
+        noticed_at = trouble.fate.befall(self._machines, contract.name, now)
+        if noticed_at is not None:
+            self.lose_contact(contract, noticed_at)
+        elif trouble.fails_at is not None and now >= trouble.fails_at and contract.running_since is None:
             self._fail(contract, OCI_ERROR, trouble.fails_at)
         elif trouble.outbid_at is not None and now >= trouble.outbid_at:
             at, trouble.outbid_at = trouble.outbid_at, None
@@ -224,7 +224,8 @@ class Contracts:
             contract.last_not_up = now
             return
         begin = max(contract.ready_at, contract.last_not_up or contract.ready_at)
-        if contract.trouble.stuck or now < begin or (until is not None and until < begin):
+        trouble = contract.trouble
+        if trouble.stuck or trouble.fate.died_at is not None or now < begin or (until is not None and until < begin):
             return
         contract.actual, contract.running_since = "running", begin
         contract.message = f"success, running {contract.launch.image.replace(':', '_')}/{contract.launch.runtype}"
@@ -262,7 +263,7 @@ class Contracts:
 
     def _next_trouble(self, contract: Contract) -> datetime | None:
         trouble = contract.trouble
-        times = (trouble.fails_at, trouble.outbid_at, trouble.dies_at, contract.ends_at)
+        times = (trouble.fails_at, trouble.outbid_at, *(at for at, _ in trouble.fate.turns[:1]), contract.ends_at)
         return min((at for at in times if at is not None), default=None)
 
     def _expired(self, contract: Contract) -> bool:
@@ -316,7 +317,7 @@ class Contracts:
         self._bill.close(str(contract.id), "compute", at=at)
         if contract.running_since is not None:
             contract.actual = "exited"
-        contract.running_since = None
+        contract.running_since, contract.trouble.fate = None, Fate()
 
 
 def compute_rate(contract: Contract) -> Rate:

@@ -12,6 +12,7 @@ from typing import Any
 
 from providers.rehearsal.bill import Bill, Rate
 from providers.rehearsal.clock import SimulatedClock
+from providers.rehearsal.fate import take_fate
 from providers.rehearsal.faults import Fault, Faults
 from providers.rehearsal.machines.base import MachineRequest, Machines, SimulatedGpus
 from providers.rehearsal.vast.account import Account, instance_key
@@ -78,12 +79,13 @@ class Vast:
     def destroy(self, contract_id: int) -> None:
         """Raises Refused when it is gone already."""
         contract = self.contract(contract_id)
-        if self.faults.take("terminate", "terminate_ignored"):
+        if contract.ends_at is not None:
             return
-        if (fault := self.faults.take("terminate", "terminate_acknowledged")) is not None:
-            contract.ends_at = self.clock() + timedelta(seconds=fault.seconds)
-        elif contract.ends_at is None:
+        fault = self.faults.take("terminate", "terminate_ignored", "terminate_acknowledged")
+        if fault is None:
             self.contracts.end(contract)
+        elif fault.kind == "terminate_acknowledged":
+            contract.ends_at = self.clock() + timedelta(seconds=fault.seconds)
 
     def start(self, contract_id: int) -> bool:
         """False: it is queued, and starts and bills as soon as there is room."""
@@ -133,9 +135,8 @@ class Vast:
     # -- renting ------------------------------------------------------------------------------------------------------
 
     def _ask(self, ask_id: int) -> Ask:
-        fault = self.faults.take("create", "offer_gone")
         ask = self.market.find(ask_id, self.clock())
-        if fault is not None and ask is not None:
+        if ask is not None and (fault := self.faults.take("create", "offer_gone")) is not None:
             self.market.take(ask.host, ask.gpus)
             self.market.use_up(ask)
             raise gone(ask_id, fault.status or 410)
@@ -149,11 +150,12 @@ class Vast:
     def _rent(self, ask: Ask, launch: Launch, usd: Decimal) -> Contract:
         contract = self._contract(ask, launch, usd)
         self.contracts.add(contract)
-        boot = self.faults.take("create", "slow_boot", "stuck_boot", "failed_boot")
-        contract.request = self._request(contract, self._gpus(ask))
-        self._plan_trouble(contract, boot)
-        enough = launch.price is None or usd >= ask.min_bid
-        if not (launch.starts and ask.rentable and enough and self.contracts.start(contract)):
+        if (lag := self.faults.take("list", "list_lag")) is not None:
+            contract.hidden_until = contract.created_at + timedelta(seconds=lag.seconds)
+        begins = launch.starts and ask.rentable and (launch.price is None or usd >= ask.min_bid)
+        contract.request = self._request(contract, self._gpus(ask, as_told=begins))
+        boot = self._plan_trouble(contract) if begins else None
+        if not (begins and self.contracts.start(contract)):
             contract.actual = "loading"  # stopped from the beginning
             contract.intended = "stopped"
         elif boot is not None and boot.kind == "slow_boot":
@@ -179,24 +181,23 @@ class Vast:
             request=MachineRequest(name=f"vast-{self._next_contract}"),
         )
 
-    def _plan_trouble(self, contract: Contract, boot: Fault | None) -> None:
+    def _plan_trouble(self, contract: Contract) -> Fault | None:
+        """The faults that wait for a machine like this one, used up; the one of its boot is told."""
         now, trouble = contract.created_at, contract.trouble
-        if boot is not None and boot.kind == "stuck_boot":
-            trouble.stuck = True
+        boot = self.faults.take("create", "slow_boot", "stuck_boot", "failed_boot")
+        trouble.stuck = boot is not None and boot.kind != "slow_boot"
         if boot is not None and boot.kind == "failed_boot":
-            trouble.stuck, trouble.fails_at = True, now + timedelta(seconds=boot.seconds)
+            trouble.fails_at = now + timedelta(seconds=boot.seconds)
         if contract.is_bid and (outbid := self.faults.take("create", "preempt")) is not None:
             trouble.outbid_at = now + timedelta(seconds=outbid.seconds)
-        if (dies := self.faults.take("create", "host_dies")) is not None:
-            trouble.dies_at = now + timedelta(seconds=dies.seconds)
-        if (lag := self.faults.take("list", "list_lag")) is not None:
-            contract.hidden_until = now + timedelta(seconds=lag.seconds)
+        trouble.fate = take_fate(self.faults, now)
+        return boot
 
-    def _gpus(self, ask: Ask) -> SimulatedGpus | None:
-        if self.faults.take("create", "no_gpu"):
+    def _gpus(self, ask: Ask, *, as_told: bool) -> SimulatedGpus | None:
+        kind, fault = ask.host.kind, self.faults.take("create", "no_gpu", "wrong_gpu") if as_told else None
+        if fault is not None and fault.kind == "no_gpu":
             return None
-        kind = ask.host.kind
-        if self.faults.take("create", "wrong_gpu"):
+        if fault is not None:
             kind = next(other for other in KINDS if other is not kind)
         return SimulatedGpus(kind.nvidia, ask.gpus, kind.memory_mb)
 
@@ -220,7 +221,7 @@ class Vast:
 
     def _stop_everything(self) -> None:
         for contract in self.contracts.alive():
-            if contract.state == "running" or contract.intended == "running":
+            if contract.outbid or "running" in (contract.state, contract.intended):
                 self.contracts.stop(contract)
 
 

@@ -86,6 +86,32 @@ def test_a_volume_of_its_own_costs_under_its_own_name(account: Account) -> None:
     assert account.cloud.bill.total() == about(Decimal("0.10") * 10 / 720)
 
 
+def test_a_fast_disk_costs_what_is_above_its_kinds_own_speed(account: Account) -> None:
+    fast = {"VolumeSize": 100, "VolumeType": "gp3", "Iops": 4000, "Throughput": 225}
+    instance_id = account.run(BlockDeviceMappings=[{"DeviceName": "/dev/sda1", "Ebs": fast}])
+    usual = account.run(
+        BlockDeviceMappings=[{"DeviceName": "/dev/sda1", "Ebs": {**fast, "Iops": 3000, "Throughput": 125}}]
+    )
+    account.advance(3600)
+    assert cost(account, instance_id, "disk_iops") == about(Decimal("0.005") * 1000 / 720)
+    assert cost(account, instance_id, "disk_throughput") == about(Decimal("0.04") * 100 / 720)
+    assert account.meters(usual) == {"disk", "compute", "address"}
+    account.ended(instance_id)
+    assert account.meters(instance_id) == set()
+
+
+def test_traffic_out_costs_above_the_months_allowance(account: Account) -> None:
+    instance_id = account.running()
+    account.cloud.traffic(instance_id, gb_out=60)
+    assert lines(account, instance_id, "traffic_out") == []
+    account.cloud.traffic(instance_id, gb_out=60)
+    account.cloud.traffic(instance_id, gb_out=10)
+    assert cost(account, instance_id, "traffic_out") == about(Decimal("0.09") * 30)
+    account.advance(32 * 86_400)
+    account.cloud.traffic(instance_id, gb_out=100)
+    assert cost(account, instance_id, "traffic_out") == about(Decimal("0.09") * 30)
+
+
 def test_spot_costs_the_price_of_its_zone(account: Account) -> None:
     instance_id = account.running(spot=True, Placement={"AvailabilityZone": "us-east-1b"})
     usd = spot_now("g5.xlarge", "us-east-1b", account.clock()).usd

@@ -38,6 +38,20 @@ def test_the_first_that_fits_strikes_first() -> None:
     assert faults.take("get", "slow") is None
 
 
+def test_a_call_goes_by_for_every_fault_whichever_strikes_it() -> None:
+    faults = Faults([Fault(kind="error", times=2), Fault(kind="throttled", skip=3)])
+    kinds = [fault and fault.kind for fault in (faults.take("get", "error", "throttled") for _ in range(5))]
+    assert kinds == ["error", "error", None, "throttled", None]
+
+
+def test_a_call_that_cannot_be_spoiled_goes_by_and_uses_nothing_up() -> None:
+    faults = Faults([Fault(kind="lost_reply", on="create", skip=1)])
+    faults.spare("create", "lost_reply")
+    faults.spare("create", "lost_reply")
+    assert [fault.skip for fault in faults.waiting()] == [0] and faults.struck == []
+    assert faults.take("create", "lost_reply") is not None
+
+
 def test_json_there_and_back() -> None:
     fault = Fault(kind="preempt", seconds=30, notice=120)
     assert Fault.from_json(fault.to_json()) == fault
@@ -52,8 +66,12 @@ def test_json_there_and_back() -> None:
         ({"kind": "error", "after": 3}, "no 'after'; it has kind"),
         ({"on": "create"}, "needs a kind"),
         ({"kind": "slow", "seconds": "3"}, "seconds is a number"),
-        ({"kind": "slow", "times": -1}, "times is a number"),
-        ({"kind": "slow", "skip": None}, "skip is a number"),
+        ({"kind": "slow", "seconds": float("inf")}, "seconds is a number"),
+        ({"kind": "slow", "times": 0}, "times is a whole number of at least 1"),
+        ({"kind": "slow", "times": 1.5}, "times is a whole number"),
+        ({"kind": "slow", "skip": None}, "skip is a whole number"),
+        ({"kind": "error", "status": 200}, "status is from 400 to 599"),
+        ({"kind": "no_capacity", "on": "terminate"}, "no_capacity strikes create, never terminate"),
     ],
 )
 def test_a_wrong_word_is_refused_with_the_right_ones(row: dict[str, Any], words: str) -> None:

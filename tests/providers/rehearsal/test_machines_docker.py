@@ -193,6 +193,37 @@ def test_a_frozen_machine_is_silent_and_can_be_removed(machines: DockerMachines,
     eventually(lambda: named(machines) == [])
 
 
+def test_an_isolated_machine_runs_on_and_can_be_entered_again(machines: DockerMachines, login: Login) -> None:
+    def beats() -> int:
+        argv = ["docker", "exec", machines.container("pod"), "wc", "-c", "/tmp/beats"]
+        return int(subprocess.check_output(argv, text=True).split()[0])
+
+    machines.start(pod_request(login))
+    with login.into(machines, "pod") as shell:
+        said(shell, "(while :; do printf . >>/tmp/beats; sleep 0.02; done) >/dev/null 2>&1 </dev/null & sleep 0.2")
+        machines.isolate("pod")
+        with pytest.raises(TransportError, match=r"within|no answer"):
+            for _ in range(100):
+                shell.run(["true"], timeout=1)
+    before = beats()
+    assert machines.look("pod").phase is MachinePhase.UP
+    eventually(lambda: beats() > before)
+    machines.thaw("pod")
+    with login.into(machines, "pod"):
+        pass
+    machines.freeze("pod")
+    machines.thaw("pod")
+    with login.into(machines, "pod"):
+        pass
+
+
+def test_none_is_made_after_the_end() -> None:
+    machines = DockerMachines()
+    machines.close()
+    machines.start(MachineRequest(name="late", image=BASE, command=WAITS))
+    assert machines.look("late").phase is MachinePhase.GONE and named(machines) == []
+
+
 def test_a_container_that_ends_by_itself_is_over(machines: DockerMachines) -> None:
     machines.start(MachineRequest(name="short", image=BASE, command=("sh", "-c", "sleep 0.5; exit 7")))
     assert until(machines, "short", MachinePhase.OVER).exit_code == 7

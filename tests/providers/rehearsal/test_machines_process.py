@@ -15,7 +15,7 @@ import pytest
 from jobs.machine import Machine
 from jobs.transport.base import TransportError
 from providers import pods
-from providers.rehearsal.machines import marks
+from providers.rehearsal.machines import marks, process
 from providers.rehearsal.machines.base import MachinePhase, MachineRequest, SimulatedGpus
 from providers.rehearsal.machines.process import ProcessMachines, read_user_data
 from tests.providers.rehearsal.reaching import Login, said, until
@@ -153,6 +153,49 @@ def test_a_frozen_machine_is_silent(machines: ProcessMachines, login: Login) -> 
     machines.remove("pod")
     assert machines.look("pod").phase is MachinePhase.GONE
     eventually(lambda: not home.exists() and not marks.find(str(home)))
+
+
+def beats(machines: ProcessMachines) -> int:
+    return (machines.home("pod") / "beats").stat().st_size
+
+
+@pytest.mark.parametrize(("cut", "runs_on"), [("freeze", False), ("isolate", True)])
+def test_what_was_cut_off_goes_on_where_it_was(
+    machines: ProcessMachines, login: Login, cut: str, runs_on: bool
+) -> None:
+    machines.start(pod_request(login))
+    with login.into(machines, "pod") as shell:
+        said(shell, "(while :; do printf . >>beats; sleep 0.02; done) >/dev/null 2>&1 </dev/null & sleep 0.2")
+        getattr(machines, cut)("pod")
+        with pytest.raises(TransportError):
+            for _ in range(100):
+                shell.run(["true"], timeout=1)
+    before = beats(machines)
+    time.sleep(0.5)
+    assert (beats(machines) > before) is runs_on
+    assert machines.look("pod").phase is MachinePhase.UP
+    machines.thaw("pod")
+    with login.into(machines, "pod"):
+        now = beats(machines)
+        eventually(lambda: beats(machines) > now)
+
+
+def test_none_is_made_after_the_end(login: Login) -> None:
+    machines = ProcessMachines()
+    machines.close()
+    machines.start(pod_request(login))
+    assert machines.look("pod").phase is MachinePhase.GONE and machines.names() == []
+
+
+def test_a_box_that_hangs_at_its_start_can_be_removed(login: Login, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "_BOX", ("sh", "-c", "exec sleep 1000"))
+    machines = ProcessMachines()
+    machines.start(pod_request(login))
+    home = machines.home("pod")
+    eventually((home / ".pid").exists)
+    began = time.monotonic()
+    machines.close()
+    assert time.monotonic() - began < 10 and not home.exists()
 
 
 def test_a_terminal_is_one(machines: ProcessMachines, login: Login) -> None:

@@ -132,6 +132,27 @@ def test_a_dead_host_is_not_noticed_by_runpod() -> None:
     assert (scene.get(id)["status"], scene.get(id)["ssh"]["direct"]) == ("RUNNING", address)
 
 
+def test_a_pod_may_be_taken_and_its_host_may_die_before(scene: Scene) -> None:
+    scene.fail("preempt", seconds=100)
+    scene.fail("host_dies", seconds=10)
+    id = scene.pod()["id"]
+    scene.pass_time(50)
+    assert scene.get(id)["status"] == "RUNNING" and scene.cloud.faults.waiting() == []
+    scene.pass_time(60)
+    assert scene.is_gone(id)
+
+
+def test_a_cpu_pod_uses_up_no_fault_of_gpus(scene: Scene) -> None:
+    scene.fail("no_gpu")
+    scene.pod(gpu=None, cpu={"id": "cpu5c", "vcpuCount": 2}, disk=10)
+    assert len(scene.cloud.faults.waiting()) == 1
+
+
+def test_an_error_of_a_status_without_a_name(scene: Scene) -> None:
+    scene.fail("error", status=520)
+    assert scene.rest("GET", "/v2/pods").status_code == 520
+
+
 def test_runpod_takes_a_pod_away_and_says_nothing_but_404(scene: Scene) -> None:
     scene.fail("preempt", seconds=100)
     id = scene.pod()["id"]
@@ -165,8 +186,10 @@ def test_a_terminate_that_nothing_comes_of(scene: Scene) -> None:
 def test_a_terminate_that_takes_its_time(scene: Scene) -> None:
     id = scene.pod()["id"]
     scene.fail("terminate_acknowledged", seconds=120)
-    for _ in range(2):
-        assert scene.rest("DELETE", f"/v2/pods/{id}").status_code == 204
+    assert scene.rest("DELETE", f"/v2/pods/{id}").status_code == 204
+    scene.fail("terminate_ignored")
+    assert scene.rest("DELETE", f"/v2/pods/{id}").status_code == 204
+    assert len(scene.cloud.faults.waiting()) == 1, "there was nothing to ignore"
     scene.pass_time(110)
     assert scene.get(id)["status"] == "RUNNING"
     scene.pass_time(100)
@@ -182,8 +205,9 @@ def test_a_list_that_lags(scene: Scene, api: str) -> None:
 
     scene.pod(name="old")
     scene.pass_time(100)
-    new = scene.pod(name="new")
     scene.fail("list_lag", seconds=60)
+    assert names() == ["old"], "what is there is not hidden, and nothing is used up"
+    new = scene.pod(name="new")
     assert names() == ["old"]
     assert scene.get(new["id"])["name"] == "new"
     scene.pass_time(59)

@@ -52,6 +52,16 @@ def test_a_stopped_pod_costs_its_volume_at_twice_the_price_until_it_is_terminate
     assert scene.cloud.bill.running() == set()
 
 
+def test_a_volume_that_grows_while_its_pod_is_stopped_costs_more_at_once(scene: Scene) -> None:
+    id = scene.pod(mounts=VOLUME)["id"]
+    scene.rest("POST", f"/v2/pods/{id}/action", {"action": "stop"})
+    scene.pass_time(MONTH / 2)
+    grown = {"mounts": {"persistent": {"size": 200, "path": "/workspace"}}}
+    assert scene.rest("PATCH", f"/v2/pods/{id}", grown).status_code == 200
+    scene.pass_time(MONTH / 2)
+    assert scene.usd(id, "stopped_disk") == pytest.approx(0.20 * 100 / 2 + 0.20 * 200 / 2)
+
+
 def test_a_stopped_pod_without_a_volume_costs_nothing(scene: Scene) -> None:
     id = scene.pod()["id"]
     scene.rest("POST", f"/v2/pods/{id}/action", {"action": "stop"})

@@ -59,6 +59,21 @@ def test_clouds_are_there_on_one_clock_and_gone_at_the_end() -> None:
     assert not any(answers(url) for url in urls)
 
 
+def test_no_cloud_sees_its_machines_go_at_the_end() -> None:
+    class Closing(PaperMachines):
+        urls: tuple[str, ...] = ()
+        reached: tuple[str, ...] = ()
+
+        def close(self) -> None:
+            self.reached += tuple(url for url in self.urls if answers(f"{url}/_rehearsal/bill"))
+            super().close()
+
+    machines = Closing()
+    with Rehearsal(CLOUDS, machines=machines) as rehearsal:
+        machines.urls = tuple(cloud.url for cloud in rehearsal.clouds.values())
+    assert len(machines.urls) == 2 and machines.reached == ()
+
+
 def test_the_environment_leads_to_this_computer_with_throw_away_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://proxy:1")
     with Rehearsal(machines=PaperMachines()) as rehearsal:
@@ -138,6 +153,13 @@ def test_the_command_says_where_the_clouds_are_and_ends_on_a_signal(tmp_path: Pa
         process.send_signal(number)
         assert process.wait(20) == 0
     assert not place.exists() and not answers(url)
+
+
+def test_a_signal_ends_it_also_while_it_listens_for_the_one_who_started_it() -> None:
+    with running("--until-stdin-closes") as (process, _):
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert process.stderr is not None and process.stderr.read() == ""
 
 
 def test_the_command_ends_with_the_one_who_started_it() -> None:

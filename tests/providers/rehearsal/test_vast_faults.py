@@ -92,6 +92,40 @@ def test_a_host_that_dies_is_shown_and_billed_as_running() -> None:
     assert machines.frozen == [f"vast-{instance}"] and tenant.meters(instance) == {"disk", "compute"}
 
 
+def test_a_host_that_is_offline_takes_no_further_gpus(tenant: Tenant) -> None:
+    instance = tenant.running()
+    host = tenant.cloud.vast.contracts.all[instance].host
+    tenant.cloud.lose_contact(str(instance))
+    host.free = host.gpus
+    for _ in range(3):
+        tenant.clock.advance(60)
+        assert tenant.show(instance)["actual_status"] == "offline"
+    assert host.free == host.gpus and tenant.meters(instance) == set()
+    tenant.put(instance, state="stopped")
+    tenant.put(instance, state="running")
+    assert tenant.meters(instance) == set()
+
+
+def test_an_instance_that_does_not_start_uses_up_no_fault(tenant: Tenant) -> None:
+    for kind in ("stuck_boot", "host_dies", "no_gpu"):
+        tenant.cloud.faults.add(Fault(kind=kind))
+    tenant.rent(target_state="stopped")
+    assert len(tenant.cloud.faults.waiting()) == 3
+    tenant.rent()
+    assert tenant.cloud.faults.waiting() == []
+
+
+def test_an_unknown_ask_is_nothing_that_could_be_gone(tenant: Tenant) -> None:
+    tenant.cloud.faults.add(Fault(kind="offer_gone"))
+    assert tenant.create(1)[0] == 404 and len(tenant.cloud.faults.waiting()) == 1
+
+
+def test_a_refusal_has_the_status_that_was_asked_for(tenant: Tenant) -> None:
+    tenant.cloud.faults.add(Fault(kind="throttled", status=503, seconds=9))
+    answer = tenant.response("GET", "/users/current")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "9")
+
+
 def test_a_destroy_that_is_acknowledged_and_ignored(tenant: Tenant) -> None:
     tenant.cloud.faults.add(Fault(kind="terminate_ignored"))
     instance = tenant.running()

@@ -19,7 +19,7 @@ import pytest
 from werkzeug.wrappers import Request, Response
 
 from providers.rehearsal.bill import Rate
-from providers.rehearsal.cloud import Commons, Machine
+from providers.rehearsal.cloud import Commons, Machine, body_of
 from providers.rehearsal.faults import Fault
 from providers.rehearsal.machines.paper import PaperMachines
 from providers.rehearsal.web import Served
@@ -30,25 +30,32 @@ CALLS = {"/make": "create", "/show": "get", "/metadata": "metadata"}
 
 
 class Counter(Commons):
-    """A cloud whose POST /make makes one more, and whose GET /show tells how many there are."""
+    """A cloud whose POST /make makes one more, unless it is full, and whose GET /show tells how many there are."""
 
     name = "counter"
 
     def __init__(self) -> None:
         super().__init__(PaperMachines())
         self.made = self.ticks = 0
+        self.began = self.clock()
         self.preempted: list[tuple[str, float]] = []
-        self.broken = False
+        self.broken = self.full = False
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         request = Request(environ)
         if request.method == "POST":
             assert request.get_data() == b"one please"
+            if self.full:
+                return Response("full", status=409)(environ, start_response)
             self.made += 1
         return Response(f"{self.made}")(environ, start_response)
 
     def call_of(self, environ: WSGIEnvironment) -> str:
         return CALLS.get(environ["PATH_INFO"], "other")
+
+    def about(self, environ: WSGIEnvironment) -> tuple[str, str]:
+        assert body_of(environ) == body_of(environ), "it is put back"
+        return environ["PATH_INFO"].upper(), f"after {self.made}"
 
     def refusal(self, fault: Fault, environ: WSGIEnvironment) -> tuple[int, dict[str, str], bytes]:
         status = fault.status or (429 if fault.kind == "throttled" else 500)
@@ -60,8 +67,10 @@ class Counter(Commons):
             raise RuntimeError("tick")
 
     def everything(self) -> Sequence[Machine]:
-        now = self.clock()
-        return [Machine(id="m", name="n", status="up", alive=True, created_at=now, ssh=("127.0.0.1", 22))]
+        return [
+            Machine(id="m", name="n", status="up", alive=True, created_at=self.began, ssh=("127.0.0.1", 22)),
+            Machine(id="d", name="o", status="gone", alive=False, created_at=self.began, ended_at=self.began),
+        ]
 
     def preempt(self, machine_id: str, *, notice_seconds: float = 0.0) -> None:
         if machine_id != "m":
@@ -105,8 +114,25 @@ def drops(cloud: Counter, method: str = "GET", path: str = "/show", body: Any = 
 def test_every_request_is_noted(cloud: Counter) -> None:
     make(cloud)
     ask(cloud, "GET", "/show")
-    asked = [(row.call, row.method, row.path, row.fault) for row in cloud.requests]
-    assert asked == [("create", "POST", "/make", ""), ("get", "GET", "/show", "")]
+    asked = [(row.call, row.method, row.path, row.what, row.machine, row.status, row.told) for row in cloud.requests]
+    assert asked == [
+        ("create", "POST", "/make", "/MAKE", "after 0", 200, 200),
+        ("get", "GET", "/show", "/SHOW", "after 1", 200, 200),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "told", "lost"),
+    [("outage", 0, 0, False), ("error", 0, 500, False), ("lost_reply", 200, 0, True), ("error_after", 200, 500, True)],
+)
+def test_what_became_of_a_request_that_a_fault_struck(
+    cloud: Counter, kind: str, status: int, told: int, lost: bool
+) -> None:
+    cloud.faults.add(Fault(kind=kind))
+    assert drops(cloud) is (told == 0)
+    [row] = json.loads(ask(cloud, "GET", "/_rehearsal/requests")[1])
+    assert (row["fault"], row["status"], row["told"], row["reply_lost"]) == (kind, status, told, lost)
+    assert [fault["kind"] for fault in json.loads(ask(cloud, "GET", "/_rehearsal/struck")[1])] == [kind]
 
 
 @pytest.mark.parametrize(("kind", "made"), [("error", 0), ("throttled", 0), ("error_after", 1)])
@@ -135,6 +161,34 @@ def test_an_outage_lasts_for_every_call_and_ends_by_the_clouds_clock(cloud: Coun
     assert make(cloud) == 200
     cloud.faults.add(Fault(kind="outage", seconds=60, status=503))
     assert ask(cloud, "GET", "/show")[0] == ask(cloud, "GET", "/show")[0] == 503
+
+
+def test_an_outage_may_begin_at_any_call_and_last_for_so_many(cloud: Counter) -> None:
+    cloud.faults.add(Fault(kind="outage", skip=2, times=3))
+    assert [drops(cloud) for _ in range(7)] == [False, False, True, True, True, False, False]
+
+
+def test_an_answer_is_lost_only_where_something_was_done(cloud: Counter) -> None:
+    cloud.faults.add(Fault(kind="lost_reply", on="create"))
+    cloud.full = True
+    assert make(cloud) == 409 and len(cloud.faults.waiting()) == 1
+    cloud.full = False
+    assert drops(cloud, "POST", "/make", b"one please") and cloud.made == 1
+
+
+def test_what_is_under_way_when_it_ends_makes_nothing() -> None:
+    counter = Counter()
+    counter.faults.add(Fault(kind="slow", on="create", seconds=600))
+    with Served(counter):
+        under_way = threading.Thread(target=drops, args=(counter, "POST", "/make", b"one please"))
+        under_way.start()
+        while counter.faults.waiting():
+            time.sleep(0.01)
+    under_way.join(10)
+    assert not under_way.is_alive() and counter.made == 0
+    ticks = counter.ticks
+    time.sleep(0.3)
+    assert counter.ticks == ticks, "time stands still"
 
 
 def test_slow_and_latency_take_real_time_and_keep_nobody_else_waiting(cloud: Counter) -> None:
@@ -178,8 +232,16 @@ def test_the_director_reads_the_bill_the_machines_and_the_requests(cloud: Counte
     make(cloud)
     [line] = json.loads(ask(cloud, "GET", "/_rehearsal/bill")[1])
     assert (line["machine"], line["usd_per_unit"], line["quantity"]) == ("m", "0.1", "0")
-    [machine] = json.loads(ask(cloud, "GET", "/_rehearsal/machines")[1])
+    machine, dead = json.loads(ask(cloud, "GET", "/_rehearsal/machines")[1])
     assert machine["id"] == "m" and machine["created_at"].endswith("+00:00")
+    assert json.loads(ask(cloud, "GET", "/_rehearsal/alive")[1]) == [machine]
+    cloud.bill.count(
+        "volume", Rate(meter="disk", unit="GB", usd_per_unit=Decimal("0.5")), Decimal(3), *[cloud.clock()] * 2
+    )
+    mine, free, other = json.loads(ask(cloud, "GET", "/_rehearsal/bills")[1])
+    assert mine == {"id": "m", "name": "n", "alive": True, "usd": "0.0", "meters": {"compute": "0.0"}}
+    assert (free["id"], free["usd"], free["meters"]) == (dead["id"], "0", {}), "also what has cost nothing"
+    assert (other["id"], other["alive"], other["usd"], other["meters"]) == ("volume", False, "1.5", {"disk": "1.5"})
     [asked] = json.loads(ask(cloud, "GET", "/_rehearsal/requests")[1])
     assert asked["call"] == "create", "the director's own requests are not the cloud's"
 
