@@ -12,12 +12,13 @@ import os
 import re
 import shutil
 import stat
-import tarfile
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
+from jobs.agent.unpack import FILES, Member, TarError, members, write_all
 from jobs.machine import AgentError, FileEntry, Machine
 from jobs.transport.exchange import CommandFailed
 
@@ -29,7 +30,13 @@ _ABOUT_THE_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ENOTDIR
 _TAR_OVERHEAD = 8192  # headers and padding of a member, besides twice its name
 _TAR_END = 2 * 1024 * 1024
 
+_HOLE = 4096  # a block of most file systems
+
 Why = dict[str, str]
+
+
+class _TooBig(OSError):
+    """A file for which this disk has no room."""
 
 
 class Copies:
@@ -56,19 +63,33 @@ class Copies:
         """Those that cannot have a place in the folder, and why."""
         real: set[str] = set()
         refused = {entry.path: why for entry in entries if (why := self._why_not(entry, real))}
+        if len({entry.path for entry in entries}) < len(entries):
+            times = Counter(entry.path for entry in entries)
+            refused |= {path: "the machine lists it twice" for path, count in times.items() if count > 1}
         return {**refused, **self._clashes([entry for entry in entries if entry.path not in refused])}
 
     def fetch(self, machine: Machine, entries: Sequence[FileEntry], on_whole: Callable[[FileEntry], None]) -> Why:
-        """Copy files that were not refused; `on_whole` is called as each is in its place. Returns what did not come."""
+        """Copy files that were not refused; `on_whole` is called as each is in its place. Returns what did not come.
+
+        Raises OSError when this disk is full, or too small for what was announced; what came of a big file stays.
+        """
         self._partial.mkdir(parents=True, exist_ok=True)
         self._drop_stale(entries)
         failed: Why = {}
         small = [entry for entry in entries if entry.bytes < BIG]
         if small:
             failed |= self._fetch_small(machine, small, on_whole)
+        too_big = None
         for entry in entries:
-            if entry.bytes >= BIG and (why := self._fetch_big(machine, entry, on_whole)):
-                failed[entry.path] = why
+            if entry.bytes < BIG:
+                continue
+            try:
+                if why := self._fetch_big(machine, entry, on_whole):
+                    failed[entry.path] = why
+            except _TooBig as error:
+                too_big = error  # others may have room
+        if too_big is not None:
+            raise too_big
         with suppress(OSError):
             self._partial.rmdir()
         return failed
@@ -88,6 +109,8 @@ class Copies:
             return "its name leads out of the folder"
         if re.match(r"[A-Za-z]:|\\", entry.path) or ".." in entry.path.replace("\\", "/").split("/"):
             return "its name leads out of the folder on other systems"
+        if not _can_be_spelt(entry.path):
+            return "its name cannot be spelt on this disk"
         if entry.bytes < 0 or entry.sha256 is None or not _SHA256.fullmatch(entry.sha256):
             return "the machine did not say what is in it"
         parent = "/".join(parts[:-1])
@@ -122,11 +145,11 @@ class Copies:
         parts = list(self._partial.iterdir())
         wanted = {self._part(entry) for entry in entries} if parts else set()
         for path in parts:
-            if path not in wanted:
+            if str(path) not in wanted:
                 path.unlink(missing_ok=True)
 
-    def _part(self, entry: FileEntry) -> Path:
-        return self._partial / f"{hashlib.sha256(os.fsencode(entry.path)).hexdigest()[:16]}-{entry.sha256}"
+    def _part(self, entry: FileEntry) -> str:
+        return f"{self._partial}/{hashlib.sha256(os.fsencode(entry.path)).hexdigest()[:16]}-{entry.sha256}"
 
     def _fetch_small(
         self, machine: Machine, entries: Sequence[FileEntry], on_whole: Callable[[FileEntry], None]
@@ -136,60 +159,72 @@ class Copies:
         bound = sum(entry.bytes + _TAR_OVERHEAD + 2 * len(os.fsencode(entry.path)) for entry in entries) + _TAR_END
         try:
             with machine.pack([entry.path for entry in entries]) as chunks:
-                stream = _Bounded(chunks, bound)
-                for name, content in _members(stream):
-                    entry = waiting.pop(name, None)
-                    if entry is not None and (why := self._keep(entry, content, on_whole)):
+                for member in members(_bounded(chunks, bound)):
+                    name = os.fsdecode(member.name)
+                    entry = waiting.pop(name, None) if member.kind in FILES else None
+                    if entry is not None and (why := self._keep(entry, member, on_whole)):
                         failed[name] = why
-                stream.drain()
         except CommandFailed as error:
             return {**failed, **{path: str(error) for path in waiting}}
+        except TarError as error:
+            raise AgentError(f"the machine did not send a tar stream: {error}") from error
         return {**failed, **dict.fromkeys(waiting, CHANGED)}
 
-    def _keep(self, entry: FileEntry, content: Iterator[bytes], on_whole: Callable[[FileEntry], None]) -> str | None:
+    def _keep(self, entry: FileEntry, member: Member, on_whole: Callable[[FileEntry], None]) -> str | None:
+        if member.size != entry.bytes:
+            return CHANGED
         part = self._part(entry)
-        digest, size = hashlib.sha256(), 0
-        with part.open("wb", buffering=0) as file:
-            for chunk in content:
+        digest = hashlib.sha256()
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+        try:
+            for chunk in member.content:
                 digest.update(chunk)
-                file.write(chunk)
-                size += len(chunk)
-        return self._place(entry, part, digest.hexdigest(), size, on_whole)
+                write_all(descriptor, chunk)
+        finally:
+            os.close(descriptor)
+        return self._place(entry, part, digest.hexdigest(), member.size, on_whole)
 
     def _fetch_big(self, machine: Machine, entry: FileEntry, on_whole: Callable[[FileEntry], None]) -> str | None:
-        part = self._part(entry)
-        with part.open("a+b") as file:
+        part = Path(self._part(entry))
+        with part.open("a+b", buffering=0) as file:
             size = file.seek(0, os.SEEK_END)
             if size > entry.bytes:
                 size = file.truncate(0)
-            digest = _digest(part)
             left = entry.bytes - size
+            self._refuse_too_big(entry, left)
+            digest = _digest(part)
             try:
                 if left:
-                    left = _append(machine, entry, size, left, file.write, digest)
+                    left = _append(machine, entry, size, left, file.fileno(), digest)
             except CommandFailed as error:
                 return str(error)
-            file.flush()
             os.fsync(file.fileno())
         if left:
             part.unlink(missing_ok=True)
             return CHANGED
-        return self._place(entry, part, digest.hexdigest(), part.stat().st_size, on_whole)
+        return self._place(entry, str(part), digest.hexdigest(), part.stat().st_size, on_whole)
+
+    def _refuse_too_big(self, entry: FileEntry, left: int) -> None:
+        """Before the disk is filled with what will not fit, or with what a machine only says that it has."""
+        free = shutil.disk_usage(self._partial).free
+        if left > free:
+            why = f"No space left on device: {left} bytes of {entry.path} are to come, and {free} are free"
+            raise _TooBig(errno.ENOSPC, why, str(self._folder))
 
     def _place(
-        self, entry: FileEntry, part: Path, digest: str, size: int, on_whole: Callable[[FileEntry], None]
+        self, entry: FileEntry, part: str, digest: str, size: int, on_whole: Callable[[FileEntry], None]
     ) -> str | None:
         if digest != entry.sha256 or size != entry.bytes:
-            part.unlink(missing_ok=True)
+            Path(part).unlink()
             return CHANGED
         path = self._path(entry)
         try:
             self._make_way(path)
-            part.replace(path)
+            os.replace(part, path)  # noqa: PTH105 - a Path costs more than the rename
         except (OSError, ValueError) as error:
             if isinstance(error, OSError) and error.errno not in (*_ABOUT_THE_NAME, errno.EEXIST):
                 raise
-            part.unlink(missing_ok=True)
+            Path(part).unlink()
             return f"it has no place here: {error}"
         on_whole(entry)
         return None
@@ -206,7 +241,7 @@ def _append(
     entry: FileEntry,
     offset: int,
     left: int,
-    write: Callable[[bytes], object],
+    descriptor: int,
     digest: hashlib._Hash,
 ) -> int:
     """Write the rest of a file as it comes, and return how many bytes did not come."""
@@ -215,69 +250,35 @@ def _append(
             left -= len(chunk)
             if left < 0:
                 raise AgentError(f"the machine sent more of {entry.path} than it had announced")
-            write(chunk)
             digest.update(chunk)
+            offset += len(chunk)
+            if _is_hole(chunk):
+                os.ftruncate(descriptor, offset)
+            else:
+                write_all(descriptor, chunk)
     return left
 
 
-class _Bounded:
-    """A stream of chunks as a file for `tarfile`, which ends with an error after `bound` bytes."""
+def _is_hole(chunk: bytes) -> bool:
+    """Zeros take no room: a job may lay out a file of many gigabytes and write little of it."""
+    return len(chunk) >= _HOLE and not chunk[0] and not chunk[-1] and chunk == bytes(len(chunk))
 
-    def __init__(self, chunks: Iterator[bytes], bound: int) -> None:
-        self._chunks = chunks
-        self._left = bound
-        self._rest = memoryview(b"")
 
-    def read(self, size: int) -> bytes:
-        parts: list[memoryview] = []
-        while size > 0 and (self._rest or self._next()):
-            parts.append(self._rest[:size])
-            size -= len(parts[-1])
-            self._rest = self._rest[len(parts[-1]) :]
-        return b"".join(parts)
-
-    def drain(self) -> None:
-        """To the command's end, which may be an error."""
-        while self._next():
-            pass
-
-    def _next(self) -> bool:
-        chunk = next(self._chunks, None)
-        if chunk is None:
-            return False
-        self._left -= len(chunk)
-        if self._left < 0:
+def _bounded(chunks: Iterator[bytes], bound: int) -> Iterator[bytes]:
+    """The same chunks, which end with an error after `bound` bytes."""
+    for chunk in chunks:
+        bound -= len(chunk)
+        if bound < 0:
             raise AgentError("the machine sent more than it had announced")
-        self._rest = memoryview(chunk)
-        return True
+        yield chunk
 
 
-def _members(stream: _Bounded) -> Iterator[tuple[str, Iterator[bytes]]]:
-    with (
-        _only_tar(),
-        tarfile.open(  # type: ignore[call-overload]
-            fileobj=stream, mode="r|", bufsize=_CHUNK, encoding="utf-8", errors="surrogateescape"
-        ) as tar,
-    ):
-        for member in tar:
-            if member.isreg() and not member.issparse():
-                yield member.name, _content(tar, member)
-            tar.members = []  # tarfile would keep them all
-
-
-def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[bytes]:
-    with _only_tar():
-        file = tar.extractfile(member)
-        while file is not None and (chunk := file.read(_CHUNK)):
-            yield chunk
-
-
-@contextmanager
-def _only_tar() -> Iterator[None]:
+def _can_be_spelt(path: str) -> bool:
     try:
-        yield
-    except (tarfile.TarError, EOFError, ValueError) as error:
-        raise AgentError(f"the machine did not send a tar stream: {error}") from error
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _digest(path: Path) -> hashlib._Hash:

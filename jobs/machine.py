@@ -25,8 +25,23 @@ _PATHS = {
     "telemetry": "telemetry.jsonl",
     "events": "events.jsonl",
 }
+_AGENT_FILES = ("agent.py", "unpack.py", "gather.py")
+# All of the agent in one exchange, each file whole or not at all.
+_PUT = """
+import json, os, sys
+os.umask(0o077)
+os.makedirs(sys.argv[1], exist_ok=True)
+for name, text in json.load(sys.stdin).items():
+    path = os.path.join(sys.argv[1], name)
+    with open(path + ".new", "wb") as file:
+        file.write(text.encode())
+    os.replace(path + ".new", path)
+"""
 _RECORD_BYTES = 64 * 1024
 _CHUNK = 1024 * 1024
+_SHORT_REQUEST = 4096
+MOST_FILES = 500_000  # a machine that lists more wants to fill this computer's memory
+LISTING_BYTES = 256 * 1024 * 1024
 
 
 class AgentError(Exception):
@@ -68,11 +83,18 @@ class Machine:
         self._transport = transport
         self._directory = directory.rstrip("/")
         # Isolated and without site-packages: the agent needs neither, and it starts in half the time.
-        self._agent = [python, "-I", "-S", f"{self._directory}/agent.py"]
+        self._python = [python, "-I", "-S"]
+        self._agent, self._unpack, self._gather = (
+            [*self._python, f"{self._directory}/{name}"] for name in _AGENT_FILES
+        )
 
     def install(self, *, timeout: float = 60) -> None:
         """Put the agent on the machine; the directory is made when it is missing."""
-        self._put("agent.py", files("jobs.agent").joinpath("agent.py").read_bytes(), timeout=timeout)
+        sources = {name: files("jobs.agent").joinpath(name).read_text("utf-8") for name in _AGENT_FILES}
+        argv = [*self._python, "-c", _PUT, self._directory]
+        done = self._transport.run(argv, stdin=json.dumps(sources).encode(), timeout=timeout)
+        if done.exit_code != 0:
+            raise AgentError(f"cannot write the agent on the machine: {_text(done.stderr)}")
 
     def probe(self, *, docker: bool = True, timeout: float = 60) -> Json:
         """Facts about the machine: GPUs, CPUs, memory, disk, Python, and Docker where it matters. See designs/0002."""
@@ -80,7 +102,7 @@ class Machine:
 
     def unpack(self, bundle: Path, digest: str, *, folder: str | None = None, timeout: float = 120) -> Json:
         """Ship a tar file into the job's working directory, or a folder of it; doing it twice changes nothing."""
-        argv = [*self._agent, "unpack", digest, *([folder] if folder else [])]
+        argv = [*self._unpack, "unpack", digest, *([folder] if folder else [])]
         with bundle.open("rb") as tar:
             done = self._transport.send(argv, _chunks(tar), timeout=timeout)
         return _answer(done)
@@ -129,29 +151,34 @@ class Machine:
 
     def manifest(self, patterns: Sequence[str], *, hashed: bool = True, timeout: float = 600) -> Manifest:
         """The files below the working directory that match; `hashed` adds sha256, computed on the machine."""
-        request = json.dumps({"patterns": list(patterns), "hash": hashed}).encode()
+        argv, stdin = self._gathering("manifest", {"patterns": list(patterns), "hash": hashed})
         entries: list[FileEntry] = []
-        with self._transport.receive([*self._agent, "manifest"], stdin=request, timeout=timeout) as chunks:
-            for line in _lines(chunks):
+        end: Json | None = None
+        with self._transport.receive(argv, stdin=stdin, timeout=timeout) as chunks:
+            for line in _lines(_bounded(chunks)):  # to the command's own end: to kill it would take two round trips
                 row = _object(line)
+                if end is not None or len(entries) > MOST_FILES:
+                    raise AgentError("the list of files does not end")
                 if row.get("end"):
-                    skipped = tuple((str(item["path"]), str(item["why"])) for item in row.get("skipped", []))
-                    return Manifest(tuple(entries), skipped)
-                entries.append(_entry(row))
-        raise AgentError("the list of files ended in the middle")
+                    end = row
+                else:
+                    entries.append(_entry(row))
+        if end is None:
+            raise AgentError("the list of files ended in the middle")
+        return Manifest(tuple(entries), _skipped(end))
 
     @contextmanager
     def pack(self, paths: Sequence[str], *, timeout: float = 120) -> Iterator[Iterator[bytes]]:
         """A tar stream of those files."""
-        request = json.dumps({"paths": list(paths)}).encode()
-        with self._transport.receive([*self._agent, "pack"], stdin=request, timeout=timeout) as chunks:
+        argv, stdin = self._gathering("pack", {"paths": list(paths)})
+        with self._transport.receive(argv, stdin=stdin, timeout=timeout) as chunks:
             yield chunks
 
     @contextmanager
     def cut(self, path: str, offset: int, length: int, *, timeout: float = 120) -> Iterator[Iterator[bytes]]:
         """`length` bytes of one file from `offset`."""
-        request = json.dumps({"path": path, "offset": offset, "limit": length}).encode()
-        with self._transport.receive([*self._agent, "cut"], stdin=request, timeout=timeout) as chunks:
+        argv, stdin = self._gathering("cut", {"path": path, "offset": offset, "limit": length})
+        with self._transport.receive(argv, stdin=stdin, timeout=timeout) as chunks:
             yield chunks
 
     def execute(self, argv: Sequence[str], *, timeout: float = 60) -> Completed:
@@ -161,15 +188,16 @@ class Machine:
     def close(self) -> None:
         self._transport.close()
 
+    def _gathering(self, command: str, request: Json) -> tuple[list[str], bytes]:
+        """Argv and stdin. What is short goes with the command: stdin is only taken a round trip later."""
+        raw = json.dumps(request)
+        if len(raw) <= _SHORT_REQUEST:
+            return [*self._gather, raw, command], b""
+        return [*self._gather, command], raw.encode()
+
     def _ask(self, command: str, request: Json | None = None, *, timeout: float) -> Json:
         stdin = b"" if request is None else json.dumps(request).encode()
         return _answer(self._transport.run([*self._agent, command], stdin=stdin, timeout=timeout))
-
-    def _put(self, name: str, content: bytes, *, timeout: float) -> None:
-        script = 'umask 077; mkdir -p "$1" && cat > "$1/$2.new" && mv -f "$1/$2.new" "$1/$2"'
-        done = self._transport.run(["sh", "-c", script, "put", self._directory, name], stdin=content, timeout=timeout)
-        if done.exit_code != 0:
-            raise AgentError(f"cannot write {name} on the machine: {_text(done.stderr)}")
 
     def _range(self, name: str, offset: int, limit: int) -> ByteRange:
         return ByteRange(f"{self._directory}/{name}", offset, limit)
@@ -189,6 +217,15 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield from (line for line in whole if line)
     if rest:
         yield rest
+
+
+def _bounded(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    left = LISTING_BYTES
+    for chunk in chunks:
+        left -= len(chunk)
+        if left < 0:
+            raise AgentError(f"the list of files is over {LISTING_BYTES} bytes")
+        yield chunk
 
 
 def _answer(done: Completed) -> Json:
@@ -221,9 +258,17 @@ def _record(raw: bytes | None, name: str) -> Json | None:
 
 def _entry(row: Json) -> FileEntry:
     try:
-        return FileEntry(str(row["path"]), int(row["bytes"]), int(row["mtime_ns"]), row.get("sha256"))
-    except (KeyError, TypeError, ValueError) as error:
+        sha256 = None if row.get("sha256") is None else str(row["sha256"])
+        return FileEntry(str(row["path"]), int(row["bytes"]), int(row["mtime_ns"]), sha256)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise AgentError(f"not a file entry: {row!r}") from error
+
+
+def _skipped(end: Json) -> tuple[tuple[str, str], ...]:
+    try:
+        return tuple((str(item["path"]), str(item["why"])) for item in end.get("skipped", []))
+    except (KeyError, TypeError) as error:
+        raise AgentError(f"not the end of a list of files: {str(end)[:200]}") from error
 
 
 def _text(raw: bytes) -> str:

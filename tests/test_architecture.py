@@ -19,7 +19,10 @@ MAY_KNOW = {
     "providers": {"providers"},
     "jobs": {"jobs"},
 }
-ALONE = ("jobs/agent/agent.py", "providers/host.py")  # copied to a machine, or run beside it, without the rest
+ALONE = (
+    *(f"jobs/agent/{part}.py" for part in ("agent", "unpack", "gather")),
+    "providers/host.py",
+)  # copied to a machine, or run beside it, without the rest
 HEAVY = ("boto3", "paramiko", "psycopg", "pydantic", "requests", "rich", "ruamel", "runpod", "sqlalchemy", "vastai")
 LONGEST_FILE = 450
 LONGEST_FUNCTION = 60

@@ -1,8 +1,8 @@
-"""gpujob's agent: the one file that is copied to a machine. It runs the job there, and its word is what counts.
+"""gpujob's agent: it is copied to a machine and runs the job there, and its word is what counts.
 
 Standard library only, Python 3.8 or newer, Linux and macOS. Called as `python3 DIR/agent.py COMMAND`; DIR is the
-machine's own directory. designs/0002-the-agent.md is the contract. It knows no cloud, no store and no price: only
-the argv that ends the machine. The sections follow a job's life; what many use is at the end.
+machine's own directory. designs/0002-the-agent.md is the contract; unpack.py and gather.py beside it move files. It
+knows no cloud, no store and no price: only the argv that ends the machine. The sections follow a job's life.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # nothing below may cost time at run time: `read` is called every few seconds for every job
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from typing import Any, BinaryIO
+    from typing import Any
 
     Json = dict[str, Any]
     Called = tuple[int, bytes, bytes]  # exit code, stdout, stderr
@@ -37,9 +37,8 @@ HUNG_SECONDS = 30.0  # after the deadline, a runner whose beat stands still for 
 DOCKER_SECONDS = 20.0
 GPU_QUERY_SECONDS = 5.0
 GPU_FAILURES = 3
-UNPACKING = ".unpacking-"
+UNPACKING = ".unpacking-"  # what unpack.py calls a folder that is not whole yet
 LINUX = sys.platform.startswith("linux")
-LINK, KEPT_CHANGING, NOT_A_FILE = "link", "it kept changing while it was read", "not a regular file"
 NO_SPACE = "no space left on the machine's disk"
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -57,10 +56,10 @@ class Refused(Exception):
 def main(arguments: Sequence[str]) -> int:
     name, rest = (arguments[0], list(arguments[1:])) if arguments else ("", [])
     command = COMMANDS.get(name)
-    if command is None or len(rest) not in ((1, 2) if name == "unpack" else (0,)):
+    if command is None or rest:
         return _failed("not a command: %r; there are: %s" % (" ".join(arguments), " ".join(sorted(COMMANDS))), name)
     try:
-        command(Folder(os.path.dirname(os.path.abspath(__file__))), *rest)
+        command(Folder(os.path.dirname(os.path.abspath(__file__))))
         sys.stdout.flush()
     except BrokenPipeError:  # the reader left; nobody is there to be told
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -75,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _failed(reason: str, name: str) -> int:
-    if name not in ("read", "manifest", "pack", "cut"):  # their stdout is data
+    if name != "read":  # its stdout is data
         answer({"error": reason})
     sys.stderr.write("agent: %s\n" % reason)
     return 2
@@ -151,156 +150,6 @@ def _docker_facts() -> Json:
     except NoAnswer as error:
         return {"ok": False, "version": None, "program": None, "error": str(error)}
     return {"ok": True, "version": docker.version, "program": docker.program, "error": None}
-
-
-# ---- unpack: the shipped files ---------------------------------------------------------------------------------------
-
-
-def unpack(folder: Folder, digest: str, below: str = "") -> None:
-    """Put a tar stream into shared/work, or into a folder of it, whole or not at all."""
-    import shutil
-
-    if os.path.isabs(below) or ".." in below.split("/"):
-        raise Refused("%r does not stay in the working directory" % below)
-    records = folder.load("unpacked.json") or {}
-    done = records.get(below)
-    work = os.path.normpath(folder.path("shared", "work", below))
-    if done and done["digest"] == digest and os.path.isdir(work):
-        while sys.stdin.buffer.read(BLOCK):  # the sender must not die of a broken pipe
-            pass
-        answer({"files": done["files"], "bytes": done["bytes"]})
-        return
-    _refuse_other_files(folder)
-    # Names of its own: an earlier call whose connection hangs may still be at work.
-    fresh, old = (folder.path("shared", "%s%s-%d" % (UNPACKING, what, os.getpid())) for what in ("new", "old"))
-    os.makedirs(fresh)
-    try:
-        files, size = _extract(sys.stdin.buffer, fresh)
-        _refuse_other_files(folder)
-        os.makedirs(os.path.dirname(work), exist_ok=True)
-        if os.path.isdir(work):
-            os.rename(work, old)
-        os.rename(fresh, work)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
-    record = {"digest": digest, "files": files, "bytes": size}
-    write_record(folder.path("unpacked.json"), {**(records if below else {}), below: record})
-    answer({"files": files, "bytes": size})
-
-
-def _refuse_other_files(folder: Folder) -> None:
-    if folder.has("state.json"):
-        raise Refused("the job was started with other files")
-
-
-def _extract(source: BinaryIO, root: str) -> tuple[int, int]:
-    import gzip
-    import tarfile
-    import zlib
-
-    files = size = 0
-    try:
-        peeked = source.peek(2)[:2]  # type: ignore[attr-defined]
-        whole = _Whole(gzip.GzipFile(fileobj=source) if peeked == b"\x1f\x8b" else source)  # type: ignore[arg-type]
-        real: set[str] = set()
-        with tarfile.open(fileobj=whole, mode="r|", bufsize=BLOCK) as tar:  # type: ignore[call-overload]
-            for member in tar:
-                size += _place(tar, member, root, real)
-                files += not member.isdir()
-                tar.members = []  # tarfile keeps them all; a bundle may have 100,000
-        whole.drain()
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise Refused("not a whole tar stream: %s" % error) from error
-    _refuse_links_out(root)
-    return files, size
-
-
-class _Whole:
-    """A stream that knows whether a tar archive came to its end: tarfile takes a cut between two members for one."""
-
-    def __init__(self, source: BinaryIO) -> None:
-        self._source = source
-        self._tail = b""
-
-    def read(self, size: int) -> bytes:
-        chunk = self._source.read(size)
-        self._tail = (self._tail + chunk)[-512:]
-        return chunk
-
-    def drain(self) -> None:
-        while self.read(BLOCK):
-            pass
-        if len(self._tail) < 512 or self._tail.strip(b"\0"):
-            raise EOFError("the end is missing")
-
-
-def _place(tar: Any, member: Any, root: str, real: set[str]) -> int:
-    """`real` are the directories below the root that are known to be no links: only we write there."""
-    parts = [part for part in member.name.split("/") if part not in ("", ".")]
-    if member.name.startswith("/") or ".." in parts or "\0" in member.name:
-        raise Refused("%r does not stay in the working directory" % member.name)
-    if not parts:
-        return 0  # "." itself
-    _make_way(root, parts[:-1], real)
-    target = os.path.join(root, *parts)
-    if member.isdir():
-        os.makedirs(target, exist_ok=True)
-        return 0
-    if os.path.lexists(target):
-        os.unlink(target)  # a later entry of the same name wins, as in tar; a directory never gives way
-    if member.issym():
-        os.symlink(member.linkname, target)
-        return 0
-    if member.islnk():
-        return _place_hard_link(member, target, root)
-    if not member.isfile():
-        raise Refused("%r is neither a file, a directory nor a link" % member.name)
-    return _write_member(tar.extractfile(member), member, target)
-
-
-def _make_way(root: str, parts: Sequence[str], real: set[str]) -> None:
-    """The directories on the way, none of them a link: nothing is ever written through one, wherever it points."""
-    way = "/".join(parts)
-    if way in real:
-        return
-    for depth in range(1, len(parts) + 1):
-        if os.path.islink(os.path.join(root, *parts[:depth])):
-            raise Refused("%r is below a link" % (way + "/..."))
-    os.makedirs(os.path.join(root, way), exist_ok=True)
-    real.add(way)
-
-
-def _place_hard_link(member: Any, target: str, root: str) -> int:
-    first = os.path.realpath(os.path.join(root, member.linkname))
-    if not first.startswith(os.path.realpath(root) + os.sep) or not os.path.isfile(first):
-        raise Refused("%r is a link out of the working directory" % member.name)
-    os.link(first, target)
-    return 0
-
-
-def _write_member(content: BinaryIO, member: Any, target: str) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    with os.fdopen(os.open(target, flags, 0o600), "wb") as file:
-        for chunk in iter(lambda: content.read(BLOCK), b""):
-            file.write(chunk)
-        os.fchmod(file.fileno(), (member.mode & 0o755) | 0o600)
-        file.flush()
-        os.utime(file.fileno(), (member.mtime, member.mtime))
-    return int(member.size)
-
-
-def _refuse_links_out(root: str) -> None:
-    """Where links lead is only known when all are there: each alone may look harmless."""
-    inside = os.path.realpath(root)
-    for directory, directories, names in os.walk(root):
-        for name in directories + names:
-            path = os.path.join(directory, name)
-            if not os.path.islink(path):
-                continue
-            end = os.path.realpath(path)
-            if os.path.isabs(os.readlink(path)) or not (end == inside or end.startswith(inside + os.sep)):
-                raise Refused("%r is a link out of the working directory" % os.path.relpath(path, root))
 
 
 # ---- start: two processes that outlive the caller --------------------------------------------------------------------
@@ -1608,7 +1457,7 @@ def _is_locked(folder: Folder) -> bool:
         os.close(lock)
 
 
-# ---- read, manifest, pack, cut: what comes back ----------------------------------------------------------------------
+# ---- read: pieces of the agent's own files ---------------------------------------------------------------------------
 
 
 def read(folder: Folder) -> None:
@@ -1638,204 +1487,6 @@ def _read_fully(file: Any, limit: int) -> bytes:
         chunks.append(chunk)
         limit -= len(chunk)
     return b"".join(chunks)
-
-
-def manifest(folder: Folder) -> None:
-    asked = request()
-    work = folder.path("shared", "work")
-    selection = Selection(asked.get("patterns") or [])
-    skipped, count = selection.refused, 0
-    for path in selection.walk(work):
-        try:
-            record = _describe(work, path, hashed=bool(asked.get("hash", True)))
-        except FileNotFoundError:
-            continue
-        except (Refused, OSError) as why:
-            reason = os.strerror(why.errno) if isinstance(why, OSError) and why.errno else str(why)
-            skipped.append({"path": path, "why": reason})
-            continue
-        count += 1
-        sys.stdout.write(json.dumps(record) + "\n")
-    answer({"end": True, "files": count, "skipped": skipped})
-
-
-class Selection:
-    """Files below a directory by glob patterns: `**` is any depth; a name without wildcards is also all below it."""
-
-    def __init__(self, patterns: Sequence[str]) -> None:
-        self.refused: list[Json] = []
-        self._bases: set[str] = set()
-        expressions = []
-        for pattern in patterns:
-            parts = [part for part in pattern.split("/") if part not in ("", ".")]
-            if pattern.startswith("/") or ".." in parts:
-                self.refused.append({"path": pattern, "why": "outside the working directory"})
-                continue
-            wild = [index for index, part in enumerate(parts) if re.search(r"[*?\[]", part)]
-            self._bases.add("/".join(parts[: wild[0]] if wild else parts))
-            expressions.append(_expression(parts))
-        self._matches = re.compile("|".join(expressions) or r"(?!)", re.DOTALL).fullmatch
-
-    def walk(self, work: str) -> Iterator[str]:
-        """Paths of all that matches and is no directory; directories that cannot be read are in `refused`."""
-        for base in sorted(self._bases):
-            above = ["/".join(base.split("/")[:depth]) for depth in range(base.count("/") + 1)]
-            if base and any(other in self._bases for other in above):
-                continue  # comes with the other one
-            link = next((path for path in [*above, base] if path and os.path.islink(os.path.join(work, path))), None)
-            if link is not None:
-                self.refused.append({"path": link, "why": LINK})
-            elif os.path.isdir(os.path.join(work, base)):
-                yield from self._below(work, base)
-            elif os.path.lexists(os.path.join(work, base)) and self._matches(base):
-                yield base
-
-    def _below(self, work: str, base: str) -> Iterator[str]:
-        waiting = [base]
-        while waiting:
-            directory = waiting.pop()
-            try:
-                with os.scandir(os.path.join(work, directory)) as found:
-                    entries = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in found)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                self.refused.append({"path": directory, "why": os.strerror(error.errno or 0)})
-                continue
-            for name, is_directory in entries:
-                path = directory + "/" + name if directory else name
-                if is_directory:
-                    waiting.append(path)
-                elif self._matches(path):
-                    yield path
-
-
-def _expression(parts: Sequence[str]) -> str:
-    if not parts:
-        return ".*"
-    text = ""
-    for part in parts[:-1]:
-        text += "(?:[^/]+/)*" if part == "**" else _one_name(part) + "/"
-    if parts[-1] == "**":
-        return text + ".+"
-    last = _one_name(parts[-1])
-    return text + last + ("" if re.search(r"[*?\[]", parts[-1]) else "(?:/.*)?")
-
-
-def _one_name(part: str) -> str:
-    text, index = "", 0
-    while index < len(part):
-        letter, close = part[index], part.find("]", index + 2)
-        index += 1
-        if letter == "*":
-            text += "[^/]*"
-        elif letter == "?":
-            text += "[^/]"
-        elif letter == "[" and close > 0:
-            inner = part[index:close].replace("\\", r"\\").replace("[", r"\[")
-            text += "[%s]" % ("^/" + inner[1:] if inner[0] == "!" else inner.replace("^", r"\^"))
-            index = close + 1
-        else:
-            text += re.escape(letter)
-    return text
-
-
-def _describe(work: str, path: str, *, hashed: bool) -> Json:
-    target = os.path.join(work, path)
-    if not hashed:
-        found = os.lstat(target)
-        _refuse_special(found)
-        return _entry(path, found, None)
-    import hashlib
-
-    for _ in range(3):
-        with _open_regular(target) as file:
-            before, digest = os.fstat(file.fileno()), hashlib.sha256()
-            for chunk in iter(lambda: file.read(BLOCK), b""):
-                digest.update(chunk)
-            after = os.lstat(target)
-        if all(getattr(before, name) == getattr(after, name) for name in ("st_ino", "st_size", "st_mtime_ns")):
-            return _entry(path, after, digest.hexdigest())
-        time.sleep(0.05)
-    raise Refused(KEPT_CHANGING)
-
-
-def _entry(path: str, found: os.stat_result, digest: str | None) -> Json:
-    return {"path": path, "bytes": found.st_size, "mtime_ns": found.st_mtime_ns, "sha256": digest}
-
-
-def _refuse_special(found: os.stat_result) -> None:
-    if stat.S_ISLNK(found.st_mode):
-        raise Refused(LINK)
-    if not stat.S_ISREG(found.st_mode):
-        raise Refused(NOT_A_FILE)
-
-
-def pack(folder: Folder) -> None:
-    import tarfile
-
-    work = folder.path("shared", "work")
-    out = sys.stdout.buffer
-    with tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT, bufsize=BLOCK) as tar:
-        for path in request().get("paths") or []:
-            try:
-                file = _open_below(work, path)
-            except (FileNotFoundError, NotADirectoryError):
-                continue  # it vanished; the receiver sees that it did not come
-            with file:
-                found = os.fstat(file.fileno())
-                member = tarfile.TarInfo(path)
-                member.size, member.mode, member.mtime = found.st_size, found.st_mode & 0o777, int(found.st_mtime)
-                tar.addfile(member, _Exactly(file))  # type: ignore[arg-type]
-                tar.members = []  # type: ignore[attr-defined]
-
-
-class _Exactly:
-    """Zeros for what a file lost since its size was written: its checksum will not fit, but the stream stays whole."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-
-    def read(self, size: int) -> bytes:
-        return _read_fully(self._file, size).ljust(size, b"\0")
-
-
-def cut(folder: Folder) -> None:
-    asked = request()
-    left = int(asked["limit"])
-    with _open_below(folder.path("shared", "work"), asked["path"]) as file:
-        file.seek(int(asked.get("offset", 0)))
-        while left > 0:
-            chunk = file.read(min(left, BLOCK))
-            if not chunk:
-                break
-            sys.stdout.buffer.write(chunk)
-            left -= len(chunk)
-
-
-def _open_below(work: str, path: str) -> BinaryIO:
-    """A regular file below `work`, reached through no link: somebody else chose the path."""
-    target = os.path.join(work, path)
-    parent = os.path.normpath(os.path.join(os.path.realpath(work), os.path.dirname(path)))
-    if os.path.isabs(path) or ".." in path.split("/") or os.path.realpath(os.path.dirname(target)) != parent:
-        raise Refused("%r is outside the working directory, or below a link" % path)
-    return _open_regular(target)
-
-
-def _open_regular(target: str) -> BinaryIO:
-    try:
-        fd = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise Refused(LINK) from error
-        raise
-    file = os.fdopen(fd, "rb", buffering=0)
-    try:
-        _refuse_special(os.fstat(fd))
-    except Refused:
-        file.close()
-        raise
-    return file
 
 
 # ---- what all of them use --------------------------------------------------------------------------------------------
@@ -1985,14 +1636,10 @@ def _wait_until(happened: Callable[[], bool], seconds: float) -> None:
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "probe": probe,
-    "unpack": unpack,
     "start": start,
     "read": read,
     "alive": alive,
     "stop": stop,
-    "manifest": manifest,
-    "pack": pack,
-    "cut": cut,
     "end": end,
 }
 

@@ -18,7 +18,8 @@ import pytest
 
 Json = dict[str, Any]
 
-AGENT = Path(__file__).parents[3] / "jobs" / "agent" / "agent.py"
+AGENT = Path(__file__).parents[3] / "jobs" / "agent"
+FILE_OF = {"unpack": "unpack.py", "manifest": "gather.py", "pack": "gather.py", "cut": "gather.py"}
 PYTHON = os.environ.get("GPUJOB_TEST_AGENT_PYTHON", sys.executable)
 
 
@@ -32,19 +33,25 @@ class Host:
         self._prefix: list[str] = []
         self._python = PYTHON
         self.root.mkdir(parents=True, exist_ok=True)
-        shutil.copy(AGENT, self.root / "agent.py")
+        for name in ("agent.py", *FILE_OF.values()):
+            shutil.copy(AGENT / name, self.root / name)
 
     @property
     def work(self) -> Path:
         return self.root / "shared" / "work"
 
-    @property
-    def agent(self) -> list[str]:
-        return [*self._prefix, self._python, str(self.root / "agent.py")]
+    def agent(self, *command: str) -> list[str]:
+        file = FILE_OF.get(command[0] if command else "", "agent.py")
+        return [*self._prefix, self._python, str(self.root / file), *command]
 
     def call(self, *command: str, stdin: bytes = b"", timeout: float = 60) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(
-            [*self.agent, *command], input=stdin, capture_output=True, timeout=timeout, env=self.env, check=False
+            self.agent(*command),
+            input=stdin,
+            capture_output=True,
+            timeout=timeout,
+            env=self.env,
+            check=False,
         )
 
     def ask(self, *command: str, request: object = None, timeout: float = 60) -> Json:
@@ -190,27 +197,6 @@ def make_host(tmp_path: Path) -> Iterator[Callable[..., Host]]:
 @pytest.fixture
 def host(make_host: Callable[..., Host]) -> Host:
     return make_host()
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """A file system of that many megabytes."""
-    mounted: list[Path] = []
-
-    def mount(megabytes: int) -> Path:
-        place = tmp_path / f"disk-{len(mounted)}"
-        place.mkdir()
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(place)], capture_output=True, check=False
-        )
-        if done.returncode != 0:
-            pytest.skip(f"may not mount a small file system: {done.stderr.decode().strip()}")
-        mounted.append(place)
-        return place
-
-    yield mount
-    for place in mounted:
-        subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 def lives(pid: int) -> bool:

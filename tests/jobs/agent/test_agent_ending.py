@@ -228,7 +228,7 @@ def test_end_spares_the_caller_and_works_twice(host: Host) -> None:
     host.start("sleep 600")
     host.wait_for_phase("running")
     caller = subprocess.run(
-        ["sh", "-c", '"$0" "$1" end; echo "the caller lives"', *host.agent],
+        ["sh", "-c", '"$0" "$1" "$2"; echo "the caller lives"', *host.agent("end")],
         capture_output=True,
         env=host.env,
         check=True,

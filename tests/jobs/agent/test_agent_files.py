@@ -103,7 +103,7 @@ def test_a_checkpoint_goes_into_its_folder_and_leaves_the_rest(host: Host) -> No
 
 def test_what_a_killed_unpack_left_goes_with_the_start(host: Host) -> None:
     """Nobody else would ever remove it."""
-    with subprocess.Popen([*host.agent, "unpack", "d1"], stdin=subprocess.PIPE, env=host.env) as unpacking:
+    with subprocess.Popen(host.agent("unpack", "d1"), stdin=subprocess.PIPE, env=host.env) as unpacking:
         assert unpacking.stdin is not None
         unpacking.stdin.write(tar_of(("a", b"x" * 5000))[:4000])
         unpacking.stdin.flush()
@@ -313,7 +313,7 @@ def test_a_file_that_vanished_is_left_out_and_one_that_shrank_spoils_nothing(hos
     (host.work / "last").write_bytes(b"whole")
     request = json.dumps({"paths": ["gone", "big", "last"]}).encode()
     pipe = subprocess.PIPE
-    with subprocess.Popen([*host.agent, "pack"], stdin=pipe, stdout=pipe, env=host.env) as packing:
+    with subprocess.Popen(host.agent("pack"), stdin=pipe, stdout=pipe, env=host.env) as packing:
         assert packing.stdin is not None and packing.stdout is not None
         packing.stdin.write(request)
         packing.stdin.close()
@@ -342,7 +342,7 @@ def test_a_reader_that_leaves_is_no_noise(host: Host) -> None:
     host.work.mkdir(parents=True)
     (host.work / "big").write_bytes(b"b" * 4_000_000)
     with subprocess.Popen(
-        [*host.agent, "cut"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=host.env
+        host.agent("cut"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=host.env
     ) as cutting:
         assert cutting.stdin and cutting.stdout and cutting.stderr
         cutting.stdin.write(b'{"path": "big", "limit": 4000000}')

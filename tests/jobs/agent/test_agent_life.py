@@ -188,7 +188,7 @@ def test_start_returns_while_the_job_runs_on_and_holds_no_pipe(host: Host) -> No
     pipe = subprocess.PIPE
     held_open, inherited = os.pipe()
     with subprocess.Popen(
-        [*host.agent, "start"], stdin=pipe, stdout=pipe, stderr=pipe, env=host.env, pass_fds=[inherited]
+        host.agent("start"), stdin=pipe, stdout=pipe, stderr=pipe, env=host.env, pass_fds=[inherited]
     ) as started:
         os.close(inherited)
         out, _ = started.communicate(b"{}", timeout=10)
@@ -314,5 +314,5 @@ def test_the_agents_own_file_limit_is_the_jobs_too(host: Host) -> None:
 
 
 def test_the_file_that_is_shipped_is_the_file_that_runs(host: Host) -> None:
-    assert (host.root / "agent.py").read_bytes() == AGENT.read_bytes()
+    assert (host.root / "agent.py").read_bytes() == (AGENT / "agent.py").read_bytes()
     assert sys.version_info >= (3, 8)
