@@ -17,6 +17,7 @@ import pytest
 from jobs.machine import FileEntry
 from jobs.metrics import series
 from jobs.spec import Spec
+from orchestrator.budgets import account
 from orchestrator.cli import documents
 from orchestrator.cli.command import Command
 from orchestrator.cli.exit_codes import MEANINGS
@@ -25,6 +26,7 @@ from orchestrator.cli.session import Session
 from orchestrator.clouds import Checked
 from orchestrator.placement import Ranked, Ranking
 from orchestrator.reaper import Found, Verdict
+from orchestrator.store.rows import BudgetRow
 from orchestrator.submission import Plan
 from providers.base import Check, Instance, InstanceStatus, Offer
 from providers.rehearsal.faults import ON_MACHINES, ON_THE_WIRE, Fault
@@ -99,6 +101,8 @@ def test_every_field_of_json_is_documented(tmp_path: Path) -> None:
     assert set(documents.check_document(checked)) == fields("check")
     found = Found(instance=instance(), verdict=Verdict.STRAY, why="")
     assert set(documents.found_document(found, "left")) == fields("reap")
+    budget = BudgetRow(project="", monthly_usd=Decimal(1), set_at=START)
+    assert set(documents.budget_document(account(budget, Decimal(0), [], START))) == fields("budget list")
     assert set(documents.artifact_document(FileEntry("a", 1, 0, "x"))) == fields("artifacts")
     [point] = documents.metrics_document(series(scene.home.run(run.id).metrics))["loss"]
     assert set(point) == fields("metrics")

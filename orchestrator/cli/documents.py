@@ -17,6 +17,7 @@ from orchestrator.results import entries
 
 if TYPE_CHECKING:
     from jobs.metrics import Point
+    from orchestrator.budgets import Account
     from orchestrator.cli.session import Session
     from orchestrator.clouds import Checked
     from orchestrator.placement import Ranked
@@ -100,6 +101,25 @@ def group_document(titles: Sequence[str], group: Sequence[str], amount: Decimal)
     if "attempt" in named:
         named["attempt"] = int(named["attempt"])
     return {**named, "amount_usd": _money(amount)}
+
+
+def budget_document(account: Account) -> Json:
+    """A budget and where it stands this month. Of an address only the host: the rest may be a secret."""
+    from orchestrator.notices import place
+
+    budget = account.budget
+    return {
+        "project": budget.project or None,
+        "month": account.month,
+        "monthly_usd": _money(budget.monthly_usd),
+        "soft_usd": None if budget.soft_usd is None else _money(budget.soft_usd),
+        "spent_usd": _money(account.spent),
+        "worst_usd": _money(account.worst),
+        "left_usd": _money(account.left),
+        "live_machines": account.live,
+        "webhook": place(budget.webhook) if budget.webhook else None,
+        "command": list(budget.command) if budget.command else None,
+    }
 
 
 def artifact_document(entry: Any) -> Json:

@@ -25,7 +25,7 @@ MEANINGS = {
     INCOMPLETE: "the job succeeded, but some of its artifacts are missing",
     NOTHING_TO_RENT: "nothing to rent: no offer fits, or all are taken",
     REFUSED: "credentials, funds or quota",
-    BUDGET: "stopped by limits.max_cost or limits.max_duration",
+    BUDGET: "stopped by limits.max_cost, limits.max_duration or a monthly budget",
     POSSIBLY_BILLING: "a machine possibly still bills",
     INTERRUPTED: "interrupted with Ctrl-C; the run goes on",
 }

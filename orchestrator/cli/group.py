@@ -41,6 +41,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "metrics": Entry("metrics:metrics", "Print or plot what the job measured."),
         "artifacts": Entry("artifacts:artifacts", "List or copy the files that came back."),
         "cost": Entry("cost:cost", "What runs cost, by meter."),
+        "budget": Entry("budget:budget", "Limit what a month may cost."),
     },
     "On the machine": {
         "ssh": Entry("ssh:ssh", "Open a shell on a run's machine."),

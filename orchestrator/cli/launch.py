@@ -14,6 +14,7 @@ from orchestrator import placement, submission
 from orchestrator.api import overrides
 from orchestrator.cli import exit_codes
 from orchestrator.cli.attend import attend
+from orchestrator.cli.budget import check_budgets
 from orchestrator.cli.documents import plan_document, show_document
 from orchestrator.cli.errors import Stop
 from orchestrator.cli.output import can_ask, data, data_json, layout, say
@@ -42,6 +43,7 @@ class Ways:
 def launch(session: Session, file: Path, changes: Mapping[str, Any], ways: Ways) -> int:
     """Submit, and stay with the run unless detached."""
     prepared = _prepare(session, file, changes)
+    check_budgets(session, prepared.spec)
     any_size = ways.any_size or _agrees(prepared)
     run = submission.submit(
         prepared, store=session.store, home=session.home, env=session.env, any_size=any_size, say=say
@@ -63,6 +65,7 @@ def launch(session: Session, file: Path, changes: Mapping[str, Any], ways: Ways)
 def plan(session: Session, file: Path, changes: Mapping[str, Any], *, as_json: bool) -> int:
     """Say where it would run and what it could cost."""
     prepared = _prepare(session, file, changes)
+    check_budgets(session, prepared.spec)
     planned = submission.plan(
         prepared.spec, store=session.store, home=session.home, env=session.env, ships_bytes=prepared.bundle.bytes
     )

@@ -64,6 +64,9 @@ def reap(
         nobodys = [found for found in seen.found if _may_end(found)]
         agreed = bool(nobodys) and _agrees(len(nobodys), yes=yes)
         done = _end(session, world, nobodys, timeout) if agreed else {}
+        done |= _wait(
+            session, {one.instance.id: one.run for one in seen.found if one.is_being_ended and one.run}, timeout
+        )
     actions = [done.get(found.instance.id, LEFT) for found in seen.found]
     if as_json:
         from orchestrator.cli.documents import found_document

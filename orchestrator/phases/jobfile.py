@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobs.spec import Spec
-from orchestrator.phases.stopping import GRACE_SECONDS, STOPS
+from orchestrator.phases.stopping import GRACE_SECONDS, stopped
 from orchestrator.records import Attempt, AttemptOutcome, Json, Run
 from providers.base import Traits
 
@@ -37,18 +37,18 @@ def job_file(
 def verdict(exit_record: Json, *, stop_reason: str | None) -> tuple[AttemptOutcome, str | None]:
     """How the attempt ended, by the agent's exit record, and the error in words.
 
-    `stop_reason` is why we wanted its end, whether or not the agent has heard of it; one of STOPS.
+    `stop_reason` is why we wanted its end, whether or not the agent has heard of it.
     """
     reason, code = str(exit_record.get("reason")), exit_record.get("exit_code")
     detail = str(exit_record.get("detail") or "")
     if reason == "exited" and code == 0:
         return AttemptOutcome.SUCCEEDED, None
     if reason in ("stopped", "deadline") and stop_reason is not None:
-        return STOPS[stop_reason]
+        return stopped(stop_reason)
     if reason == "max_duration":
         return AttemptOutcome.TIMED_OUT, "limits.max_duration was reached"
     if reason == "deadline":
-        return STOPS["deadline"]
+        return stopped("deadline")
     if reason == "preempted":
         return AttemptOutcome.PREEMPTED, detail or "the cloud took the machine away"
     if reason in ("agent", "stopped"):  # stopped, and not by us: the machine shuts down

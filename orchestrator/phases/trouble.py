@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 
-from orchestrator.phases.stopping import STOPS, is_used_up, reason_to_stop
+from orchestrator.phases.stopping import is_used_up, reason_to_stop, stopped
 from orchestrator.phases.visit import Next, Visit
 from orchestrator.records import AttemptOutcome, Outcome, Phase
 
@@ -37,7 +37,7 @@ def _wait_for_room(visit: Visit, error: OSError) -> Next:
         visit.run.notes["no_room"] = True
         visit.note("warning", f"no room on this computer, the run waits for it: {error}")
     if visit.run.phase is Phase.WATCH and (reason := reason_to_stop(visit)) is not None:
-        visit.close_attempt(*STOPS[reason])
+        visit.close_attempt(*stopped(reason))
         return _without_the_rest(visit)
     if visit.run.phase is Phase.COLLECT and (visit.run.cancel_requested_at is not None or is_used_up(visit)):
         return _without_the_rest(visit)

@@ -74,7 +74,14 @@ def m002_running_until(connection: Connection) -> None:
     connection.exec_driver_sql("UPDATE attempts SET running_until = terminate_asked_at")
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (m001_initial, m002_running_until)
+def m003_budgets(connection: Connection) -> None:
+    """Nothing is counted yet: what is booked in a month is summed up when a budget is set."""
+    tables = MetaData()
+    _m003_budgets(tables)
+    tables.create_all(connection, checkfirst=False)
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (m001_initial, m002_running_until, m003_budgets)
 
 
 def _applied(connection: Connection) -> int:
@@ -215,6 +222,44 @@ def _m001_what_controllers_share(tables: MetaData) -> None:
         Column("pid", BigInteger, nullable=False),
         Column("started_at", BigInteger, nullable=False),
         Column("seen_at", BigInteger, nullable=False),
+    )
+
+
+def _m003_budgets(tables: MetaData) -> None:
+    Table(
+        "budgets",
+        tables,
+        Column("project", Text, primary_key=True),
+        Column("monthly_usd", Text, nullable=False),
+        Column("soft_usd", Text),
+        Column("webhook", Text),
+        Column("command", Text),
+        Column("set_at", BigInteger, nullable=False),
+    )
+    Table(
+        "booked_months",
+        tables,
+        Column("month", Text, primary_key=True),
+        Column("project", Text, primary_key=True),
+        Column("usd", Text, nullable=False),
+    )
+    Table(
+        "reservations",
+        tables,
+        Column("run_id", Text, primary_key=True),
+        Column("machine", Text, nullable=False),
+        Column("usd", Text, nullable=False),
+    )
+    Table(
+        "notices",
+        tables,
+        Column("month", Text, primary_key=True),
+        Column("project", Text, primary_key=True),
+        Column("kind", Text, primary_key=True),
+        Column("text", Text, nullable=False),
+        Column("at", BigInteger, nullable=False),
+        Column("due_at", BigInteger),
+        Column("tries", Integer, nullable=False),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Table
@@ -12,7 +13,7 @@ from sqlalchemy import Table
 from orchestrator.records import Attempt, ChargeRow, Event, Run
 from orchestrator.store.columns import Unreadable
 from orchestrator.store.errors import StoreBroken, StoreTooNew
-from orchestrator.store.tables import attempts, charges, controllers, events, runs
+from orchestrator.store.tables import attempts, budgets, charges, controllers, events, notices, runs
 
 R = TypeVar("R")
 
@@ -26,6 +27,41 @@ class ControllerRow:
     pid: int
     started_at: datetime
     seen_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetRow:
+    """The most that the runs of a project, or with "" all runs, may cost in a month, and who is told about it."""
+
+    project: str
+    monthly_usd: Decimal
+    soft_usd: Decimal | None = None
+    webhook: str | None = None
+    command: Sequence[str] | None = None
+    set_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoticeRow:
+    """Something about a budget that is to be told once a month. `due_at` is None when nobody waits for it."""
+
+    month: str
+    project: str
+    kind: str
+    text: str
+    at: datetime
+    due_at: datetime | None
+    tries: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveMachine:
+    """A machine that costs money, or is about to. `reserved`: the most that it may cost; None where nobody said."""
+
+    run_id: str
+    project: str
+    attempt: Attempt
+    reserved: Decimal | None
 
 
 class Rows(Generic[R]):
@@ -62,6 +98,8 @@ ATTEMPTS = Rows(Attempt, attempts)
 EVENTS = Rows(Event, events)
 CHARGES = Rows(ChargeRow, charges)
 CONTROLLERS = Rows(ControllerRow, controllers)
+BUDGETS = Rows(BudgetRow, budgets)
+NOTICES = Rows(NoticeRow, notices)
 
 # What a phase may change. The rest is fixed at submission or belongs to claim, cancel and nudge.
 RUN_CHANGES = (

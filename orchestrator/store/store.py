@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Executable
 
 from orchestrator.records import Attempt, ChargeRow, Event, Phase, Run
+from orchestrator.store.accounts import Accounts
 from orchestrator.store.engine import Database, clock_parameter, open_database
 from orchestrator.store.errors import (
     LeaseLost,
@@ -45,6 +46,7 @@ class Store:
         self._database = database
         self._now = clock_parameter(clock) if clock else database.now(_utc_now)
         self._sql = Statements(self._now, database.insert_or_update)
+        self.accounts = Accounts(database, self._now)
 
     @classmethod
     def open(cls, url: str, *, clock: Clock | None = None) -> Store:
@@ -197,6 +199,7 @@ class Store:
             if attempts:
                 connection.execute(self._sql.save_attempts, [ATTEMPTS.values(attempt) for attempt in attempts])
             self._append(connection, events, charges)
+            self.accounts.book(connection, run.project, charges)
         return lease.saved(run, schedule)
 
     def postpone(self, leases_and_delays: Sequence[tuple[Lease, float]]) -> None:

@@ -120,3 +120,44 @@ controllers = Table(
     Column("started_at", UtcTime, nullable=False),
     Column("seen_at", UtcTime, nullable=False),
 )
+
+# Of budgets: the project is "" where all runs of the store are meant; a month is UTC and written 2026-11.
+
+budgets = Table(
+    "budgets",
+    metadata,
+    Column("project", AnyText, primary_key=True),
+    Column("monthly_usd", Money, nullable=False),
+    Column("soft_usd", Money),
+    Column("webhook", AnyText),
+    Column("command", JsonText),
+    Column("set_at", UtcTime, nullable=False),
+)
+
+booked_months = Table(
+    "booked_months",
+    metadata,
+    Column("month", AnyText, primary_key=True),
+    Column("project", AnyText, primary_key=True),
+    Column("usd", Money, nullable=False),  # the sum of the charges that start in it
+)
+
+reservations = Table(
+    "reservations",
+    metadata,
+    Column("run_id", AnyText, primary_key=True),
+    Column("machine", AnyText, nullable=False),
+    Column("usd", Money, nullable=False),  # the most that this machine may cost
+)
+
+notices = Table(
+    "notices",
+    metadata,
+    Column("month", AnyText, primary_key=True),
+    Column("project", AnyText, primary_key=True),
+    Column("kind", AnyText, primary_key=True),
+    Column("text", AnyText, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("due_at", UtcTime),  # None: nobody waits for it (any more)
+    Column("tries", Integer, nullable=False),
+)

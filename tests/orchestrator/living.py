@@ -31,7 +31,7 @@ class Living:
         world = World(store=self.store, home=self.home, env={}, clock=self.clock, connect=self.machines.connect)
         return Controller(world.use(self.cloud), id=f"c{id(world)}")
 
-    def submit(self, run_id: str = "r-1", **spec: Any) -> str:
+    def submit(self, run_id: str = "r-1", *, project: str = "default", **spec: Any) -> str:
         whole = {"name": "job", "run": "true", "place": {"providers": ["memory"]}, **spec}
         now = self.clock()
         folder = self.home.run(run_id)
@@ -42,7 +42,7 @@ class Living:
                 id=run_id,
                 name="job",
                 owner="me",
-                project="default",
+                project=project,
                 spec=Spec.model_validate(whole).to_json(),
                 created_at=now,
                 phase_since=now,
