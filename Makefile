@@ -7,7 +7,7 @@ UNIT := not process and not docker and not postgres and not sshd
 # Each of these has clouds of its own and mostly waits; the others measure time or need the whole computer.
 AT_ONCE := tests/providers tests/contract tests/e2e/test_cloud_faults.py
 
-.PHONY: help setup check test demo docs bench clean
+.PHONY: help setup check test demo chaos docs bench clean
 
 help:  ## Say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
@@ -33,6 +33,9 @@ test: setup  ## Everything that this machine can run; says why it leaves somethi
 
 demo: setup  ## The main job: a network learns to read digits on this computer
 	@GPUJOB_HOME="$(CURDIR)/.demo" $(BIN)/python .ci/demo.py
+
+chaos: setup  ## Rounds of faults and kills on simulated clouds: make chaos ROUNDS=2000
+	$(BIN)/python -m tests.chaos --rounds $(or $(ROUNDS),100)
 
 docs: setup  ## Write docs/cli.md from the commands' own help
 	$(BIN)/python docs/generate.py

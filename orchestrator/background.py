@@ -84,6 +84,7 @@ def _stop_without(pid: int, stop: threading.Event) -> None:
 
 
 def _serve_here(home: Home, env: Mapping[str, str], stop: threading.Event, *, until_idle: bool, sole: bool) -> None:
+    from orchestrator import notices
     from orchestrator.controller import Controller
     from orchestrator.store.store import Store
     from orchestrator.world import World, steady_clock
@@ -97,8 +98,10 @@ def _serve_here(home: Home, env: Mapping[str, str], stop: threading.Event, *, un
             store.void_leases()
         log.info("controller %s serves %s", name, home.root)
         controller = Controller(world, name, is_one_of_many=not sole)
+        notices.deliver_beside(world)
         with _looking_around(world):
             controller.serve(stop, idle_seconds=IDLE_SECONDS if until_idle else None)
+        notices.deliver_beside(world)
         _look_once_more(world, stop)
         store.forget_controller(name)
     finally:

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from jobs.spec import Spec
+from orchestrator import unclear
 from orchestrator.phases import PHASES, Next, Visit, trouble
 from orchestrator.records import Attempt, Phase
 from orchestrator.store.errors import StoreBroken, StoreBusy, StoreError, StoreFull, StoreTooNew, StoreUnreachable
@@ -24,6 +25,7 @@ log = logging.getLogger("gpujob.controller")
 
 LEASE_SECONDS = 20.0
 POLL_SECONDS = 0.05
+LOOK_SECONDS = 1.0  # between two looks whether nothing is left
 STORE_PAUSE_SECONDS = 2.0  # after the store did not answer
 GIVEN_BACK_SECONDS = 1.0
 
@@ -78,8 +80,10 @@ class Controller:
             try:
                 if self._round(pool):
                     busy_at = time.monotonic()
-                elif idle_seconds is not None and time.monotonic() - busy_at > idle_seconds and self._nothing_left():
-                    return
+                elif idle_seconds is not None and time.monotonic() - busy_at > idle_seconds:
+                    if self._nothing_left():
+                        return
+                    busy_at += LOOK_SECONDS
             except (StoreBroken, StoreTooNew):
                 raise
             except StoreError as error:
@@ -125,7 +129,7 @@ class Controller:
             self.world.store.postpone(batch)
 
     def _nothing_left(self) -> bool:
-        return self.world.store.next_due() is None
+        return self.world.store.next_due() is None and not unclear.names(self.world.store)
 
     def _advance(self, lease: Lease) -> None:
         """One visit, and further ones at once while the run is due at once."""

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import chain, count, repeat
 
-from orchestrator import ledger
+from orchestrator import ledger, unclear
 from orchestrator.clouds import ask_all
 from orchestrator.records import Attempt, AttemptOutcome, Event, Json, Outcome, Phase, Run
 from orchestrator.store.errors import StoreConflict, StoreError
@@ -30,10 +30,14 @@ LIST_SECONDS = 60.0  # for one cloud, with all its regions
 TURNS, LONGEST_TURN = 4, 10.0  # how often, and for how many seconds at most, a busy cloud is waited for
 FIRST_PAUSES = (60.0, 180.0)  # seconds from one look to the next: what went wrong did so a moment ago
 PAUSE = 600.0
+UNCLEAR_PAUSE = 20.0  # while a create that nobody answered may still bring a machine
+LIST_AGE = timedelta(minutes=1)  # a list may be so old, from another look of the same process
 NEWBORN = timedelta(minutes=1)  # what another computer has just ordered is left alone
 OVERDUE = timedelta(minutes=10)  # past its own deadline, a machine's switch has failed
 
 _NOT_UP = (InstanceStatus.PENDING, InstanceStatus.BOOTING)
+
+MADE_FOR = "made_for"  # in the notes of a run that a reaper made: whose machine it ends
 
 log = logging.getLogger("gpujob.reaper")
 
@@ -54,8 +58,13 @@ class Found:
     instance: Instance
     verdict: Verdict
     why: str
-    run: Run | None = None  # the one that it was made for, where the store knows it
+    run: Run | None = None  # the one that claims it, or that it was made for, where the store knows it
     booked: bool = False  # an attempt of that run has paid for it
+
+    @property
+    def is_being_ended(self) -> bool:
+        """Whether what claims it is a run that a reaper made."""
+        return self.verdict is Verdict.CLAIMED and self.run is not None and MADE_FOR in self.run.notes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +79,7 @@ def look(world: World, owner: str, names: Sequence[str] = ()) -> Look:
     """Ask all clouds that can be used (or those of these names), all at once, then the store."""
     if not owner:
         raise ValueError("an owner is needed: without one, everybody's machines would be listed")
+    began = world.clock()
     opened, unheard = _opened(world, names or world.provider_names())
     answers = ask_all(opened, lambda provider: _listed(provider, owner), seconds=LIST_SECONDS)
     listed: list[Instance] = []
@@ -78,7 +88,7 @@ def look(world: World, owner: str, names: Sequence[str] = ()) -> Look:
             unheard[name] = answer
         else:
             listed += answer
-    claims = _Claims.read(world.store, {instance.run_id for instance in listed})
+    claims = _Claims.read(world.store, {instance.run_id for instance in listed}, ended_after=began - LIST_AGE)
     ids = {(instance.provider, instance.id) for instance in listed}
     now = world.clock()
     return Look(found=[_judge(instance, claims, ids, now) for instance in listed], unheard=unheard)
@@ -122,8 +132,12 @@ class Reaper:
         """Look now, often at first, then on a period, until told to stop."""
         for pause in chain(FIRST_PAUSES, repeat(PAUSE)):
             self.look_once()
-            if stop.wait(pause):
-                return
+            ends = time.monotonic() + pause
+            while (left := ends - time.monotonic()) > 0:
+                if stop.wait(min(left, UNCLEAR_PAUSE)):
+                    return
+                if unclear.names(self.world.store):
+                    self.look_once()
 
     def look_once(self) -> int:
         """One look, and a run for everything that no run claims. Returns how many; what fails is looked at again."""
@@ -168,15 +182,13 @@ class _Claims:
     paid: frozenset[tuple[str, str]]  # ids that an attempt had
 
     @classmethod
-    def read(cls, store: Store, run_ids: Iterable[str]) -> _Claims:
+    def read(cls, store: Store, run_ids: Iterable[str], *, ended_after: datetime) -> _Claims:
+        """A machine that its run has ended since is that run's too: the list may be from before."""
         runs = {run.id: run for run in store.runs(active=True)}
         runs |= {run.id: run for run in store.some_runs(sorted(set(run_ids) - set(runs)))}
         attempts = store.attempts_of(list(runs))
         held = [
-            (run, attempt)
-            for run in runs.values()
-            for attempt in attempts[run.id]
-            if not run.is_over and attempt.number == run.attempt and attempt.gone_at is None
+            (run, attempt) for run in runs.values() for attempt in attempts[run.id] if _holds(run, attempt, ended_after)
         ]
         return cls(
             runs,
@@ -184,6 +196,12 @@ class _Claims:
             {(attempt.provider, attempt.instance_id or ""): (run, attempt) for run, attempt in held},
             frozenset((one.provider, one.instance_id or "") for rows in attempts.values() for one in rows),
         )
+
+
+def _holds(run: Run, attempt: Attempt, ended_after: datetime) -> bool:
+    if attempt.gone_at is not None:
+        return attempt.gone_at > ended_after
+    return not run.is_over and attempt.number == run.attempt
 
 
 def _opened(world: World, names: Iterable[str]) -> tuple[list[Provider], dict[str, ProviderError]]:
@@ -214,10 +232,10 @@ def _listed(provider: Provider, owner: str) -> Sequence[Instance]:
 def _judge(instance: Instance, claims: _Claims, listed: set[tuple[str, str]], now: datetime) -> Found:
     by_id, by_name = (instance.provider, instance.id), (instance.provider, instance.name)
     if (claim := claims.ids.get(by_id)) is not None:
-        return _found(instance, Verdict.CLAIMED, f"run {claim[0].id} looks after it")
+        return _claimed(instance, claim[0])
     if (claim := claims.names.get(by_name)) is not None and (claim[1].provider, claim[1].instance_id) not in listed:
         # It was just made, or is what is left of the machine. A second one of the name is shown beside the first.
-        return _found(instance, Verdict.CLAIMED, f"run {claim[0].id} looks after it")
+        return _claimed(instance, claim[0])
     run = claims.runs.get(instance.run_id)
     if run is None and now - instance.created_at < NEWBORN:
         return _found(instance, Verdict.NEWBORN, f"just made for run {instance.run_id}, which is not in this store")
@@ -225,6 +243,10 @@ def _judge(instance: Instance, claims: _Claims, listed: set[tuple[str, str]], no
         return _found(instance, Verdict.UNKNOWN_RUN, f"run {instance.run_id} is not in this store")
     why = f"run {run.id} is over" if run.is_over else f"run {run.id} has gone on without it"
     return Found(instance=instance, verdict=Verdict.STRAY, why=why, run=run, booked=by_id in claims.paid)
+
+
+def _claimed(instance: Instance, run: Run) -> Found:
+    return Found(instance=instance, verdict=Verdict.CLAIMED, why=f"run {run.id} looks after it", run=run)
 
 
 def _found(instance: Instance, verdict: Verdict, why: str) -> Found:
@@ -245,7 +267,7 @@ def _rows(run_id: str, found: Found, instance: Instance, now: datetime) -> tuple
         phase_since=now,
         due_at=now,
         attempt=1,
-        notes={"verdict": verdict, "made_for": {"run": instance.run_id, "attempt": instance.attempt}},
+        notes={"verdict": verdict, MADE_FOR: {"run": instance.run_id, "attempt": instance.attempt}},
     )
     attempt = Attempt(
         run_id=run_id,
@@ -262,7 +284,11 @@ def _rows(run_id: str, found: Found, instance: Instance, now: datetime) -> tuple
         running_from=None if instance.status in _NOT_UP else instance.created_at,
         outcome=AttemptOutcome.REAPED,
         error=found.why,
-        notes={"cloud_name": instance.name},
+        notes={
+            "cloud_name": instance.name,
+            "asked_at": (found.run or instance).created_at.isoformat(),
+            "paid_by_its_run": found.booked,
+        },
     )
     return run, attempt
 

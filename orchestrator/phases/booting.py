@@ -21,6 +21,7 @@ from providers.errors import NotFound, ProviderError
 
 WAYS_LAST = timedelta(seconds=4)  # then the cloud is asked again for the addresses of a machine that does not answer
 SILENT = timedelta(seconds=15)  # then a person is told what is waited for
+AGENT_LIMIT = timedelta(minutes=1)  # a machine that lets us in and on which the agent cannot be put
 KEY_LIMIT = timedelta(minutes=2)  # a new machine may be up before it knows our key
 
 
@@ -38,6 +39,8 @@ def boot(visit: Visit) -> Next:
         visit.world.forget_machine(visit.current.machine)
         visit.current.notes["ways_tried"] = tried + 1
         if isinstance(error, AccessRefused) and _knows_its_keys(visit):
+            return _bad_host(visit, str(error))
+        if isinstance(error, AgentError) and visit.since("no agent") > AGENT_LIMIT:
             return _bad_host(visit, str(error))
         return _keep_booting(visit, str(error))
     visit.current.running_from = visit.current.running_from or visit.now

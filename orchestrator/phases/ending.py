@@ -13,7 +13,7 @@ from jobs import artifacts
 from jobs.machine import AgentError
 from jobs.streams import AttemptFiles
 from jobs.transport.base import TransportError
-from orchestrator import ledger
+from orchestrator import ledger, unclear
 from orchestrator.phases.renting import LISTING_LAG, look_up, write_down
 from orchestrator.phases.running import pull_checkpoint, read_metrics, values_to_hide
 from orchestrator.phases.stopping import is_used_up
@@ -65,7 +65,7 @@ def teardown(visit: Visit) -> Next:
         if attempt.instance_id is None and not _find_by_name(visit):
             return _never_made(visit)
         _terminate_once_in_a_while(visit)
-        visit.instance()
+        _look(visit)
     except NotFound:
         return _gone(visit)
     except ProviderError as error:
@@ -154,6 +154,7 @@ def _never_made(visit: Visit) -> Next:
     if visit.since("not in the list at the end") < LISTING_LAG and not visit.provider.traits.owned:
         return visit.stay(5.0)
     visit.run.possibly_billing = False
+    unclear.note(visit.world.store, visit.current.provider, visit.current.machine)
     visit.note("machine", f"no machine named {visit.current.machine} exists")
     return Next(Phase.SETTLE)
 
@@ -165,11 +166,18 @@ def _terminate_once_in_a_while(visit: Visit) -> None:
     if attempt.terminate_asked_at is not None and visit.since("terminate asked") < again:
         return
     if attempt.running_from is None:
-        visit.instance()  # whether it ran, and was billed for it, nobody says any more when it ends
+        _look(visit)  # whether it ran, and was billed for it, nobody says any more when it ends
     visit.provider.terminate(attempt.instance_id)
     attempt.terminate_asked_at = attempt.terminate_asked_at or visit.now
     visit.clear("terminate asked")
     visit.since("terminate asked")
+
+
+def _look(visit: Visit) -> None:
+    """Whether it is there. What was found by its security group alone may turn out to be a machine, with its price."""
+    instance, attempt = visit.instance(), visit.current
+    if instance.meters and attempt.billing_from is None and not attempt.notes.get("paid_by_its_run"):
+        write_down(visit, instance)
 
 
 def _gone(visit: Visit) -> Next:

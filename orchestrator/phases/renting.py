@@ -14,7 +14,9 @@ from decimal import Decimal
 from jobs.spec import Spec
 from jobs.transport import keys
 from orchestrator import ledger, placement, secrets
-from orchestrator.phases.stopping import horizon_seconds
+from orchestrator import unclear as unclear_creates
+from orchestrator.phases import setting_aside
+from orchestrator.phases.stopping import deadline_seconds
 from orchestrator.phases.visit import Next, Visit
 from orchestrator.placement import Ranking
 from orchestrator.records import Attempt, AttemptOutcome, Json, Outcome, Phase
@@ -39,7 +41,7 @@ PROVISION_LIMIT = timedelta(minutes=10)  # for throttling and look-ups
 LISTING_LAG = timedelta(seconds=60)  # a machine just made may be missing from a list for so long
 CREATES_PER_OFFER = 3  # when nothing came of them and nobody says why
 MOST_TRIES = 50  # offers that are tried for one attempt
-LEAST_USE_SECONDS = 60.0  # a machine that has to be ended sooner is not worth its price
+BUDGET_SECONDS = 10.0  # between two looks whether live machines have given something back
 CAPACITY_MEMORY = 300.0  # seconds for which an exhausted offer is left alone
 BAD_HOST_MEMORY = 24 * 3600.0
 
@@ -70,6 +72,10 @@ def quote(visit: Visit) -> Next:
         left = visit.spec.limits.max_cost - visit.spent()
         reason = f"${left} is left of limits.max_cost: too little for a machine at ${choice.usd_per_hour} per hour"
         return _give_up(visit, Outcome.STOPPED_BY_BUDGET, reason)
+    if (used_up := setting_aside.used_up(visit, choice)) is not None:
+        return _give_up(visit, Outcome.STOPPED_BY_BUDGET, used_up)
+    if setting_aside.must_wait(visit, choice):
+        return visit.stay(BUDGET_SECONDS)
     visit.clear("no offers")
     _commit_to(visit, choice)
     return Next(Phase.PROVISION)
@@ -85,8 +91,11 @@ def provision(visit: Visit) -> Next:
     if visit.run.cancel_requested_at is not None:
         visit.close_attempt(AttemptOutcome.CANCELLED)
         return Next(Phase.SETTLE)
+    offer = offer_from_json(attempt.offer)
+    if not setting_aside.set_aside(visit, offer):
+        return Next(Phase.QUOTE, BUDGET_SECONDS)
     try:
-        offer, request = offer_from_json(attempt.offer), _launch_request(visit)
+        request = _launch_request(visit, offer)
     except (secrets.SecretMissing, secrets.SecretsFileOpen) as error:
         visit.close_attempt(AttemptOutcome.FAILED, str(error))
         return Next(Phase.SETTLE)
@@ -133,9 +142,7 @@ def _tried(visit: Visit) -> set[tuple[str, str]]:
 
 def _cannot_be_paid(visit: Visit, offer: Offer) -> bool:
     """Whether such a machine would have to be ended for the budget before it was of any use."""
-    seconds = horizon_seconds(visit.world.provider(offer.provider).traits) + LEAST_USE_SECONDS
-    least = offer.usd_per_hour * Decimal(str(seconds)) / 3600
-    return visit.spent() + least > visit.spec.limits.max_cost
+    return visit.spent() + setting_aside.least(visit, offer) > visit.spec.limits.max_cost
 
 
 def _commit_to(visit: Visit, offer: Offer) -> None:
@@ -199,9 +206,9 @@ def _give_up(visit: Visit, outcome: Outcome, error: str | None) -> Next:
     return Next(Phase.SETTLE)
 
 
-def _launch_request(visit: Visit) -> LaunchRequest:
+def _launch_request(visit: Visit, offer: Offer) -> LaunchRequest:
     attempt = visit.current
-    seconds = ledger.deadline_seconds(visit.spec.limits, usd_per_hour=attempt.usd_per_hour, spent=visit.spent())
+    seconds = deadline_seconds(visit, usd_per_hour=setting_aside.hourly(visit, offer))
     own = visit.provider.traits.owned  # the user has a key for it already
     host_key = visit.folder.host_keys / attempt.machine
     if not own:
@@ -252,7 +259,18 @@ def _accept(visit: Visit, instance: Instance) -> Next:
     cap = visit.spec.limits.max_price_per_hour
     if cap is not None and attempt.usd_per_hour > cap:
         return _too_dear(visit, cap)
+    _hold_to_its_money(visit)
     return Next(Phase.BOOT)
+
+
+def _hold_to_its_money(visit: Visit) -> None:
+    """A machine that turns out dearer than it was offered has to end sooner; its agent will be told so."""
+    attempt, rate = visit.current, ledger.hourly(ledger.meters_from_json(visit.current.meters))
+    deadline = attempt.notes.get("deadline")
+    if deadline is None or rate <= setting_aside.hourly(visit, offer_from_json(attempt.offer)):
+        return
+    sooner = visit.now + timedelta(seconds=deadline_seconds(visit, usd_per_hour=rate))
+    visit.remember(deadline=min(sooner, datetime.fromisoformat(deadline)).isoformat())
 
 
 def _too_dear(visit: Visit, cap: Decimal) -> Next:
@@ -327,6 +345,8 @@ def _leave_offer(visit: Visit, reason: str, *, unclear: bool = False, refused: b
     offer_id = attempt.offer["offer_id"]
     left = {"offer_id": offer_id, "provider": attempt.provider, "machine": attempt.machine, "reason": reason}
     attempt.tries.append({**left, **({"unclear": True} if unclear else {}), **({"refused": True} if refused else {})})
+    if unclear:
+        unclear_creates.note(visit.world.store, attempt.provider, attempt.machine)
     visit.note("offer", f"left {attempt.provider} {offer_id}: {reason}")
     return Next(Phase.QUOTE)
 

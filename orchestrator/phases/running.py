@@ -18,7 +18,14 @@ from jobs.streams import AttemptFiles
 from jobs.transport.base import AccessRefused, TransportError
 from orchestrator import ledger, secrets
 from orchestrator.phases.jobfile import job_file, verdict
-from orchestrator.phases.stopping import GRACE_SECONDS, STOP_LIMIT, STOPS, close_if_stopped, reason_to_stop
+from orchestrator.phases.stopping import (
+    GRACE_SECONDS,
+    STOP_LIMIT,
+    close_if_stopped,
+    deadline_seconds,
+    reason_to_stop,
+    stopped,
+)
 from orchestrator.phases.visit import Next, Visit
 from orchestrator.records import AttemptOutcome, Json, Phase
 from providers.base import InstanceStatus
@@ -102,7 +109,7 @@ def _seconds_left(visit: Visit) -> float:
     """Until the machine's deadline. A rented one has armed its switch at launch: that moment is not moved."""
     attempt = visit.current
     rate = ledger.hourly(ledger.meters_from_json(attempt.meters)) or attempt.usd_per_hour
-    seconds = ledger.deadline_seconds(visit.spec.limits, usd_per_hour=rate, spent=visit.spent())
+    seconds = deadline_seconds(visit, usd_per_hour=rate)
     at_launch = attempt.notes.get("deadline")
     if at_launch is None or visit.provider.traits.owned:
         return seconds
@@ -313,7 +320,7 @@ def _ask_to_stop(visit: Visit, reason: str, *, first: bool) -> bool:
 
 
 def _end_with_its_machine(visit: Visit, reason: str) -> Next:
-    outcome, _ = STOPS[reason]
+    outcome, _ = stopped(reason)
     visit.close_attempt(outcome, "the job did not stop in time; its machine is ended")
     return Next(Phase.COLLECT)
 

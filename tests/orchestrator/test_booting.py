@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from jobs.machine import AgentError
 from jobs.spec import Spec
 from jobs.transport.base import AccessRefused, TransportError
 from orchestrator.home import RunFolder
@@ -154,3 +155,23 @@ def test_a_boot_that_takes_long_says_what_is_waited_for(living: Living) -> None:
     assert not any("still booting" in text for text in living.words())
     living.until_done()
     assert [text for text in living.words() if "still booting" in text] == ["still booting: booting"]
+
+
+def test_a_machine_without_python_is_left_for_another(living: Living, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Bare(FakeMachine):
+        def install(self, *, timeout: float = 60) -> None:
+            raise AgentError("cannot write the agent on the machine: sh: 1: python3: not found")
+
+    connect = living.machines.connect
+
+    def bare_first(name: str, access: Access, folder: RunFolder) -> Any:
+        machine: Any = connect(name, access, folder)
+        if name.endswith("-1-1"):
+            machine.__class__ = Bare
+        return machine
+
+    living.controller.world.connect = bare_first
+    living.submit()
+    assert living.until_done(limit=300).outcome is Outcome.SUCCEEDED
+    assert living.outcomes() == ["bad_host", "succeeded"]
+    assert "python3" in (living.attempts()[0].error or "")

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.reaper import NEWBORN, OVERDUE, Reaper, Verdict, adopt, look
+from orchestrator import unclear
+from orchestrator.reaper import LIST_AGE, NEWBORN, OVERDUE, Reaper, Verdict, adopt, look
 from orchestrator.records import Outcome, Phase, Run
 from orchestrator.world import World
-from providers.base import LaunchRequest
+from providers.base import InstanceStatus, LaunchRequest
 from providers.errors import Ambiguous, Unreachable
 from tests.fakes.fake_machine import Script
 from tests.fakes.memory_provider import Made, Outage, offer
@@ -188,7 +189,42 @@ def test_what_was_paid_for_by_its_run_is_not_paid_for_again(living: Living) -> N
     [attempt] = living.attempts()
     machine = living.cloud._machines[attempt.machine]
     machine.gone_at = None  # it is there again, whatever its cloud said
+    assert reap(living) == 0, "the list may be from before its end"
+    living.clock.advance(LIST_AGE.total_seconds() + 1)
     assert reap(living) == 1
     run = reaped(living)
     assert living.store.charges(run_id=run.id) == []
     assert living.cloud.alive() == ()
+
+
+def test_nobody_leaves_while_a_create_that_nobody_answered_may_bring_a_machine(living: Living) -> None:
+    living.cloud.faults.list_lag_seconds = 300
+    living.cloud.faults.creates.append(Made(Ambiguous("the reply was lost")))
+    living.submit()
+    assert living.until_done().outcome is Outcome.SUCCEEDED
+    assert len(living.cloud.alive()) == 1 and not living.controller._nothing_left()
+    living.clock.advance(300)
+    assert not living.controller._nothing_left()
+    assert reap(living) == 1
+    reaped(living)
+    living.clock.advance(unclear.SECONDS)
+    assert living.controller._nothing_left()
+    assert everything_booked(living) == round(living.cloud.billed(), 10)
+
+
+def test_what_was_found_by_its_security_group_alone_is_paid_for_when_it_turns_out_to_be_a_machine(
+    living: Living,
+) -> None:
+    living.submit()
+    living.until_done()
+    ordered(living)
+    [whole] = living.cloud.list("me")
+    remains = replace(whole, meters=(), usd_per_hour=None, status=InstanceStatus.FAILED)
+    really = living.cloud.get
+    living.cloud.get = lambda instance_id: remains  # type: ignore[method-assign]
+    assert reap(living) == 1
+    living.seconds(5)
+    living.cloud.get = really  # type: ignore[method-assign]
+    reaped(living)
+    assert living.cloud.alive() == ()
+    assert everything_booked(living) == round(living.cloud.billed(), 10)
