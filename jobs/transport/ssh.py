@@ -256,6 +256,8 @@ class _Command:
             yield Stream.STDERR, chunk
 
     def _wait(self, waiting: select.poll) -> None:
+        if not self._fed:
+            return  # the write has waited for room, and poll() does not tell of any
         seconds = max(min(_TICK, self._patience.left()), 0)
         if self._channel.eof_received:
             self._channel.status_event.wait(seconds)  # from now on poll() always says that there is something
