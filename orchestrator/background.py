@@ -6,6 +6,7 @@ On SQLite a file lock makes it one per home; PostgreSQL takes as many as one lik
 from __future__ import annotations
 
 import fcntl
+import json
 import logging
 import os
 import signal
@@ -16,7 +17,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from orchestrator.home import Home
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from orchestrator.world import World
 
 SERVES = "GPUJOB_SERVES_PID"  # of a rehearsal: without it there are no clouds, and nothing to be done
+# What Python itself needs. The rest may hold keys and a job's secrets, and a process list shows it for days: it is told
+# over stdin.
+_FOR_THE_START = ("PATH", "HOME", "LANG", "LC_", "LD_", "DYLD_", "PYTHON", "VIRTUAL_ENV", "TMPDIR", "TZ", "GPUJOB_HOME")
 IDLE_SECONDS = 5.0
 SETTLED_SECONDS = 10.0  # after its start a controller has something else to do than to look around
 LAST_LOOK_SECONDS = 90.0
@@ -40,16 +44,20 @@ def ensure_running(home: Home, env: Mapping[str, str]) -> None:
     """
     if is_running(home) or _served_elsewhere(home, env):
         return
+    whole = {**os.environ, **env, "GPUJOB_HOME": str(home.root)}
     with home.controller_log.open("ab") as output:
-        subprocess.Popen(
+        child = subprocess.Popen(
             [sys.executable, "-m", "orchestrator.background"],
-            env={**os.environ, **env, "GPUJOB_HOME": str(home.root)},
-            stdin=subprocess.DEVNULL,
+            env={name: value for name, value in whole.items() if name.startswith(_FOR_THE_START)},
+            stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
             start_new_session=True,
             cwd="/",
         )
+    assert child.stdin is not None
+    with suppress(BrokenPipeError), child.stdin as words:
+        words.write(json.dumps(whole).encode())
 
 
 def is_running(home: Home) -> bool:
@@ -196,6 +204,7 @@ def _lock(home: Home, kind: int) -> Iterator[bool]:
 
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    os.environ.update(json.load(sys.stdin))
     return serve(Home.find(), os.environ, until_idle=True)
 
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from queue import Empty, SimpleQueue
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import providers
 from orchestrator.home import Home
@@ -19,6 +21,10 @@ from providers.base import Check, Now, Offer, OfferQuery, Provider, Settings
 from providers.errors import ProviderError, Unreachable
 
 ANSWER_SECONDS = 20.0  # how long one cloud may take
+MOST_UNDER_WAY = 32  # questions to one cloud
+
+_under_way: WeakKeyDictionary[Provider, int] = WeakKeyDictionary()
+_counting = threading.Lock()
 
 T = TypeVar("T")
 
@@ -71,7 +77,8 @@ def ask_all(
 
     def ask(provider: Provider) -> None:
         try:
-            answer: T | ProviderError = question(provider)
+            with _one_of_few(provider):
+                answer: T | ProviderError = question(provider)
         except Exception as error:  # its bug must not keep a job from the other clouds
             answer = _as_provider_error(error, provider.name)
         arrived.put((provider.name, answer))
@@ -88,6 +95,20 @@ def ask_all(
         answers[name] = answer
     late = {p.name: Unreachable(f"no answer within {seconds:g} s", provider=p.name) for p in asked}
     return {provider.name: answers.get(provider.name, late[provider.name]) for provider in asked}
+
+
+@contextmanager
+def _one_of_few(provider: Provider) -> Iterator[None]:
+    """Questions that were given up go on: a cloud that is slow for long must not be asked more and more."""
+    with _counting:
+        if _under_way.get(provider, 0) >= MOST_UNDER_WAY:
+            raise Unreachable(f"{MOST_UNDER_WAY} earlier questions are not answered yet", provider=provider.name)
+        _under_way[provider] = _under_way.get(provider, 0) + 1
+    try:
+        yield
+    finally:
+        with _counting:
+            _under_way[provider] -= 1
 
 
 def offers_of(provider: Provider, queries: Sequence[OfferQuery]) -> list[tuple[int, Offer]]:

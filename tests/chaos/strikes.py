@@ -6,6 +6,7 @@ Owns the processes that a round kills, and only those. Decides nothing about a r
 from __future__ import annotations
 
 import os
+import re
 import signal
 import threading
 import time
@@ -20,6 +21,7 @@ from tests.chaos.plans import Strike, When
 from tests.chaos.starter import is_alive
 
 _LOOK_SECONDS = 0.02
+_AGENT_FILES = re.compile(rb"(agent|unpack|gather)\.py")
 
 
 class Serving:
@@ -149,7 +151,9 @@ def _break_sessions(boxes: Sequence[int], seconds: float) -> None:
     """Every command that runs over a connection of ours dies, for a while; what was started to stay, stays."""
     until = time.monotonic() + seconds
     while True:
-        marks.send({pid for box in boxes for pid in _children(box) if b"agent.py" in _command(pid)}, signal.SIGKILL)
+        marks.send(
+            {pid for box in boxes for pid in _children(box) if _AGENT_FILES.search(_command(pid))}, signal.SIGKILL
+        )
         if time.monotonic() > until:
             return
         time.sleep(_LOOK_SECONDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import providers
-from orchestrator.clouds import UnknownName, ask_all, check_all, named, offers_of, open_all
+from orchestrator.clouds import MOST_UNDER_WAY, UnknownName, ask_all, check_all, named, offers_of, open_all
 from orchestrator.home import Home
 from providers.base import OfferQuery, Provider, Settings, Traits
 from providers.errors import AuthFailed, ProviderError, Throttled, Unreachable
@@ -138,3 +139,15 @@ def test_an_error_keeps_its_kind() -> None:
         raise AuthFailed("bad key", provider="one")
 
     assert isinstance(ask_all([cloud("one")], refuse)["one"], AuthFailed)
+
+
+def test_a_cloud_that_is_slow_for_long_is_not_asked_more_and_more() -> None:
+    slow, hung = cloud("slow"), threading.Event()
+    for _ in range(MOST_UNDER_WAY):
+        ask_all([slow], lambda _: hung.wait(60), seconds=0.001)
+    refused = ask_all([slow, cloud("other")], lambda one: one.name, seconds=10)
+    assert "not answered yet" in str(refused["slow"]) and refused["other"] == "other"
+    hung.set()
+    until = time.monotonic() + 10
+    while ask_all([slow], lambda one: one.name, seconds=10) != {"slow": "slow"}:
+        assert time.monotonic() < until
