@@ -281,7 +281,7 @@ def _rows(run_id: str, found: Found, instance: Instance, now: datetime) -> tuple
         usd_per_hour=instance.usd_per_hour or ledger.hourly(instance.meters),
         meters=[] if found.booked else ledger.meters_to_json(instance.meters),
         billing_from=None if found.booked or not instance.meters else instance.created_at,
-        running_from=None if instance.status in _NOT_UP else instance.created_at,
+        running_from=None if instance.status in _NOT_UP or not instance.meters else instance.created_at,
         outcome=AttemptOutcome.REAPED,
         error=found.why,
         notes={

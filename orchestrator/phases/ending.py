@@ -15,7 +15,7 @@ from jobs.streams import AttemptFiles
 from jobs.transport.base import TransportError
 from orchestrator import ledger, unclear
 from orchestrator.phases.renting import LISTING_LAG, look_up, write_down
-from orchestrator.phases.running import pull_checkpoint, read_metrics, values_to_hide
+from orchestrator.phases.running import fate, pull_checkpoint, read_metrics, values_to_hide
 from orchestrator.phases.stopping import is_used_up
 from orchestrator.phases.visit import Next, Visit
 from orchestrator.records import AttemptOutcome, Json, Outcome, Phase
@@ -120,7 +120,12 @@ def _collect_again(visit: Visit, error: Exception) -> Next:
         visit.remember(collected_bytes=here)
         visit.clear("collecting")
     failing_for = visit.since("collecting")
-    is_lost = visit.current.exit is None or visit.current.outcome in _MACHINE_IS_GONE or _is_gone(visit)
+    gone = fate(visit)
+    is_lost = visit.current.exit is None or visit.current.outcome in _MACHINE_IS_GONE or gone is not None
+    if gone is not None and _is_worth_another(visit):
+        attempt = visit.current
+        attempt.outcome, attempt.error = gone, "the machine went away before everything was brought home"
+        visit.note("attempt", f"attempt {attempt.number} {gone.value.replace('_', ' ')}: {attempt.error}")
     if is_lost or failing_for > COLLECT_LIMIT or is_used_up(visit):
         read_metrics(visit, final=True)
         visit.run.artifacts_complete = not visit.spec.artifacts
@@ -131,14 +136,11 @@ def _collect_again(visit: Visit, error: Exception) -> Next:
     return visit.stay(2.0)
 
 
-def _is_gone(visit: Visit) -> bool:
-    try:
-        visit.instance()
-    except NotFound:
-        return True
-    except ProviderError:
-        return False
-    return False
+def _is_worth_another(visit: Visit) -> bool:
+    """Whether a job that succeeded is done again, because what it made is lost."""
+    attempt, run = visit.current, visit.run
+    more = attempt.number < visit.spec.retry.attempts and run.cancel_requested_at is None
+    return more and attempt.outcome is AttemptOutcome.SUCCEEDED
 
 
 def _find_by_name(visit: Visit) -> bool:

@@ -178,7 +178,7 @@ def _restore_checkpoint(visit: Visit) -> None:
 def _try_again(visit: Visit, what: str, error: Exception) -> Next:
     """A step that needs the machine did not come through; the machine may be gone, or merely out of reach."""
     visit.world.forget_machine(visit.current.machine)
-    if (gone := _fate(visit)) is not None:
+    if (gone := fate(visit)) is not None:
         visit.close_attempt(gone, str(error))
         return Next(Phase.TEARDOWN)
     failing_for = visit.since(what)
@@ -194,7 +194,7 @@ def _lost(visit: Visit, reason: str) -> Next:
     return Next(Phase.TEARDOWN)
 
 
-def _fate(visit: Visit) -> AttemptOutcome | None:
+def fate(visit: Visit) -> AttemptOutcome | None:
     """What became of the machine, by its cloud's word; None when it exists or nothing is known."""
     try:
         status = visit.instance().status
@@ -212,7 +212,7 @@ def _not_answering(visit: Visit, error: Exception) -> Next:
     silent_for = visit.since("not answering")
     if not silent_for:
         visit.note("warning", f"the machine does not answer: {error}")
-    if (gone := _fate(visit)) is not None:
+    if (gone := fate(visit)) is not None:
         visit.close_attempt(gone, f"the machine is gone: {error}")
         return Next(Phase.COLLECT)
     if (reason := _reason(visit)) is not None and visit.since("stop wanted") > STOP_LIMIT:
@@ -257,7 +257,7 @@ def _job_is_over(visit: Visit, exit_record: Json) -> Next:
     attempt.exit = exit_record
     attempt.exited_at = visit.now
     outcome, error = verdict(exit_record, stop_reason=_reason(visit))
-    if outcome in (AttemptOutcome.FAILED, AttemptOutcome.HOST_LOST) and _fate(visit) is AttemptOutcome.PREEMPTED:
+    if outcome in (AttemptOutcome.FAILED, AttemptOutcome.HOST_LOST) and fate(visit) is AttemptOutcome.PREEMPTED:
         outcome = AttemptOutcome.PREEMPTED
     visit.note("agent", f"the job is over: {error or 'it succeeded'}", exit=exit_record)
     visit.close_attempt(outcome, error)

@@ -87,3 +87,40 @@ def test_a_terminate_that_failed_is_asked_again_soon(living: Living) -> None:
     living.seconds(3)
     assert living.cloud.alive() == ()
     living.until_done()
+
+
+def test_a_job_whose_machine_goes_away_before_its_artifacts_are_home_is_done_again(
+    living: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    living.machines._script = Script(seconds=1, files=[(0, "out/model.bin", b"model")])
+    really, calls = artifacts.pull, iter(range(100))
+
+    def taken_away(machine: Any, patterns: Any, folder: Path, manifest: Path, *, final: bool) -> Any:
+        if final and next(calls) == 0:
+            living.cloud.preempt("gpujob-r-1-1-1", vanishes=True)
+            raise TransportError("the connection broke")
+        return really(machine, patterns, folder, manifest, final=final)
+
+    monkeypatch.setattr(artifacts, "pull", taken_away)
+    living.submit(artifacts=["out/**"])
+    run = living.until_done()
+    assert living.outcomes() == ["host_lost", "succeeded"]
+    assert run.outcome is Outcome.SUCCEEDED and run.artifacts_complete
+    assert (living.home.run("r-1").artifacts / "out/model.bin").read_bytes() == b"model"
+    assert booked(living) == billed(living)
+
+
+def test_on_the_last_attempt_a_success_stays_one_and_says_what_is_missing(
+    living: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    living.machines._script = Script(seconds=1, files=[(0, "out/model.bin", b"model")])
+
+    def taken_away(*_: Any, final: bool) -> Any:
+        if final:
+            living.cloud.preempt("gpujob-r-1-1-1", vanishes=True)
+        raise TransportError("the connection broke")
+
+    monkeypatch.setattr(artifacts, "pull", taken_away)
+    living.submit(artifacts=["out/**"], retry={"attempts": 1})
+    run = living.until_done()
+    assert run.outcome is Outcome.SUCCEEDED and run.artifacts_complete is False

@@ -323,7 +323,7 @@ def test_an_image_is_pulled_when_it_is_not_here(boxed: Boxed, registry: tuple[st
 
 
 @pytest.mark.parametrize("login", ["Basic " + base64.b64encode(b"ada:pass:word").decode()])
-@pytest.mark.parametrize(("password", "pulled"), [("pass:word", True), ("wrong", False)])
+@pytest.mark.parametrize(("password", "pulled"), [("pass:word", True), ("n0t-it-4711", False)])
 def test_a_private_registry_gets_its_password_and_nobody_else(
     boxed: Boxed, registry: tuple[str, str], password: str, pulled: bool
 ) -> None:
