@@ -119,14 +119,23 @@ def _serve_here(home: Home, env: Mapping[str, str], stop: threading.Event, *, un
 
 @contextmanager
 def _looking_around(world: World) -> Iterator[None]:
-    """The reaper beside the controller. It imports the clouds' SDKs, so not while a run waits for its first phases."""
+    """The reaper and the bookkeeper beside the controller.
+
+    They import the clouds' SDKs, so not while a run waits for its first phases.
+    """
     over = threading.Event()
 
     def look_around() -> None:
         if not over.wait(SETTLED_SECONDS):
             _reaper(world).watch(over)
 
-    threading.Thread(target=look_around, name="reaper", daemon=True).start()
+    def keep_books() -> None:
+        from orchestrator.settlement import Bookkeeper
+
+        Bookkeeper(world).watch(over)
+
+    for name, work in (("reaper", look_around), ("bookkeeper", keep_books)):
+        threading.Thread(target=work, name=name, daemon=True).start()
     try:
         yield
     finally:

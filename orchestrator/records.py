@@ -113,6 +113,7 @@ class Attempt:
     running_until: datetime | None = None  # when its cloud was first seen to say that it runs no more
     terminate_asked_at: datetime | None = None
     gone_at: datetime | None = None  # the cloud's own "not found"
+    settle_at: datetime | None = None  # when its cloud is asked (again) what it billed; None: not any more
     outcome: AttemptOutcome | None = None
     error: str | None = None
     exit: Json | None = None  # the agent's exit record

@@ -71,6 +71,7 @@ class Traits:
     boot_seconds      how long a boot may take without any progress.
     usual_boot        how many seconds a boot usually takes: what is paid before the job starts.
     terminate_seconds how long to wait between two calls of `terminate`: the second goes on with what the first began.
+    bill_seconds      how long after its end a machine's bill may be final; there is no use in asking before.
     simulated         the endpoint is this computer's: a rehearsal, whose GPUs say that they are simulated.
     self_destruct     argv that ends the machine from inside, as the job's user, with no key of the account; () where
                       there is none. It is tried again until the machine is gone.
@@ -86,6 +87,7 @@ class Traits:
     boot_seconds: float = 600.0
     usual_boot: float = 0.0
     terminate_seconds: float = 20.0
+    bill_seconds: float = 60.0
     simulated: bool = False
     self_destruct: tuple[str, ...] = ()
     preemption_notice: str = ""

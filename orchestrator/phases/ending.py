@@ -20,7 +20,7 @@ from orchestrator.phases.stopping import is_used_up
 from orchestrator.phases.visit import Next, Visit
 from orchestrator.records import AttemptOutcome, Json, Outcome, Phase
 from orchestrator.reports.html import write_report
-from providers.base import Instance, InstanceStatus
+from orchestrator.settlement import machine_of
 from providers.errors import NotFound, ProviderError
 
 COLLECT_LIMIT = timedelta(minutes=10)  # without any progress
@@ -209,7 +209,7 @@ def _worst_rate(visit: Visit) -> str:
 
 
 def _settle_attempt(visit: Visit) -> None:
-    """Book the rest of the estimate, then the difference to the cloud's own figure where there is one."""
+    """Book the rest of the estimate, then the difference to the cloud's own figure where it is final already."""
     attempt = visit.current
     booked = visit.world.store.charges(run_id=visit.run.id)
     previous = [row for row in booked if row.attempt == attempt.number]
@@ -217,32 +217,16 @@ def _settle_attempt(visit: Visit) -> None:
         return
     rows = ledger.estimate_rows(attempt, visit.now, previous)
     try:
-        charges = visit.provider.charges(_as_instance(visit), attempt.created_at)
+        charges = visit.provider.charges(machine_of(visit.run, attempt), attempt.created_at)
     except Exception as error:  # also a bug of the provider: the estimate stands
         charges = []
         visit.note("warning", f"{attempt.provider} did not say what it billed: {type(error).__name__}: {error}")
     rows += ledger.settlement_rows(attempt, charges, [*previous, *rows], visit.now)
+    if not (charges and all(charge.final for charge in charges)):
+        attempt.settle_at = visit.now + timedelta(seconds=visit.provider.traits.bill_seconds)
     visit.charges += rows
     visit.run.notes["spent_before"] = str(ledger.total([*booked, *rows]))
     visit.changed = True
-
-
-def _as_instance(visit: Visit) -> Instance:
-    """The machine as we last knew it: bills are asked for when it is gone."""
-    attempt = visit.current
-    return Instance(
-        id=attempt.instance_id or attempt.machine,
-        name=attempt.notes.get("cloud_name", attempt.machine),
-        provider=attempt.provider,
-        owner=visit.run.owner,
-        run_id=visit.run.id,
-        attempt=attempt.number,
-        status=InstanceStatus.TERMINATING,
-        host_id=attempt.host_id,
-        created_at=attempt.billing_from or attempt.created_at,
-        usd_per_hour=attempt.usd_per_hour,
-        meters=ledger.meters_from_json(attempt.meters),
-    )
 
 
 def _verdict(visit: Visit) -> Json | None:

@@ -81,7 +81,13 @@ def m003_budgets(connection: Connection) -> None:
     tables.create_all(connection, checkfirst=False)
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (m001_initial, m002_running_until, m003_budgets)
+def m004_bills(connection: Connection) -> None:
+    """Attempts of before are taken to be settled."""
+    connection.exec_driver_sql("ALTER TABLE attempts ADD COLUMN settle_at BIGINT")
+    connection.exec_driver_sql("CREATE INDEX attempts_to_settle ON attempts (settle_at) WHERE settle_at IS NOT NULL")
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (m001_initial, m002_running_until, m003_budgets, m004_bills)
 
 
 def _applied(connection: Connection) -> int:

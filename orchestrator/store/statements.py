@@ -33,7 +33,7 @@ from sqlalchemy import (
 )
 
 from orchestrator.records import Phase
-from orchestrator.store.columns import AnyText, Seconds, Word
+from orchestrator.store.columns import AnyText, Seconds, UtcTime, Word
 from orchestrator.store.leases import FENCE, SCHEDULE, WOKEN
 from orchestrator.store.rows import ATTEMPTS, CHARGES, CONTROLLERS, EVENTS, RUNS
 from orchestrator.store.tables import attempts, charges, controllers, events, remembered, runs
@@ -111,6 +111,30 @@ class Statements:
     @cached_property
     def add_charges(self) -> Executable:
         return insert(charges).inline()
+
+    @cached_property
+    def due_bills(self) -> Executable:
+        """Attempts whose cloud is to be asked what it billed, those that wait longest first."""
+        return (
+            select(*RUNS.columns, *ATTEMPTS.columns)
+            .join(attempts, attempts.c.run_id == runs.c.id)
+            .where(attempts.c.settle_at <= self._now)
+            .order_by(attempts.c.settle_at)
+            .limit(bindparam("at_most", type_=Integer()))
+        )
+
+    @cached_property
+    def settle_bill(self) -> Executable:
+        """Only whoever saw the bill as it is in the store may book it."""
+        return (
+            update(attempts)
+            .where(
+                attempts.c.run_id == bindparam("of_run", type_=AnyText()),
+                attempts.c.number == bindparam("of_number", type_=Integer()),
+                attempts.c.settle_at == bindparam("seen", type_=UtcTime()),
+            )
+            .values(settle_at=bindparam("ask_at", type_=UtcTime()))
+        )
 
     # Working on runs
 

@@ -220,6 +220,29 @@ class Store:
         seconds: float | None = self._select(self._sql.next_due)[0][0]
         return None if seconds is None else max(0, seconds)
 
+    # Bills
+
+    def due_bills(self, limit: int) -> list[tuple[Run, Attempt]]:
+        """Attempts whose cloud is to be asked now what it billed."""
+        rows = self._select(self._sql.due_bills, at_most=limit)
+        width = len(RUNS.columns)
+        return [(RUNS.record(row[:width]), ATTEMPTS.record(row[width:])) for row in rows]
+
+    def book_bill(
+        self, run: Run, attempt: Attempt, seen: datetime | None, rows: Sequence[ChargeRow], events: Sequence[Event]
+    ) -> bool:
+        """Book what a bill came to, and when to ask again. False, and nothing is written, when somebody else has.
+
+        `seen` is the attempt's `settle_at` as it was read.
+        """
+        what = {"of_run": run.id, "of_number": attempt.number, "seen": seen, "ask_at": attempt.settle_at}
+        with self._database.transaction() as connection:
+            if not connection.execute(self._sql.settle_bill, what).rowcount:
+                return False
+            self._append(connection, events, rows)
+            self.accounts.book(connection, run.project, rows)
+        return True
+
     # What controllers tell each other
 
     def remember(self, provider: str, subject: str, reason: str, seconds: float) -> None:

@@ -68,6 +68,7 @@ attempts = Table(
     Column("tries", JsonText, nullable=False),
     Column("notes", JsonText, nullable=False),
     Column("running_until", UtcTime),
+    Column("settle_at", UtcTime),
 )
 
 events = Table(

@@ -85,6 +85,7 @@ class AwsProvider:
             boot_seconds=600.0,
             usual_boot=90.0,
             terminate_seconds=5.0,
+            bill_seconds=25 * 3600.0,
             simulated=environment.is_simulated(settings.env),
             self_destruct=("sudo", "shutdown", "-h", "now"),
             preemption_notice=NOTICE,

@@ -89,6 +89,7 @@ class RunpodProvider:
             watch_seconds=2.0,
             boot_seconds=300.0,  # a pod may run for ever without an address, and bill: field practice is 2 to 5 minutes
             usual_boot=60.0,
+            bill_seconds=2 * 3600.0 + 60.0,
             terminate_seconds=5.0,
             simulated=account.read(settings.env).is_simulated,
             self_destruct=pods.SELF_DESTRUCT,

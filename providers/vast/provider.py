@@ -114,6 +114,7 @@ class VastProvider:
             boot_seconds=600.0,
             usual_boot=60.0,
             terminate_seconds=4.0,
+            bill_seconds=11 * 60.0,
             simulated=account.read(settings.env).is_simulated,
             self_destruct=pods.SELF_DESTRUCT,
             console="https://cloud.vast.ai/instances/",
