@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -38,13 +39,22 @@ class Settled:
     word: str | None = None  # a difference that a person should know of
 
 
-def settle(attempt: Attempt, charges: list[Charge], booked: list[ChargeRow], now: datetime) -> Settled:
-    """Lay the cloud's figures beside what is booked for the attempt."""
+def settle(
+    attempt: Attempt, charges: list[Charge], booked: list[ChargeRow], now: datetime, *, wait: timedelta
+) -> Settled:
+    """Lay the cloud's figures beside what is booked for the attempt. `wait`: until a bill is final, usually."""
     since = attempt.gone_at or attempt.created_at
     given_up = now - since > GIVEN_UP_AFTER
-    final = bool(charges) and all(charge.final for charge in charges)
     rows = ledger.settlement_rows(attempt, charges, booked, now, provisional=given_up)
-    return Settled(rows, None if final or given_up else now + ASK_AGAIN, _word(attempt, rows, booked))
+    done = given_up or is_final(charges, booked)
+    return Settled(rows, None if done else now + max(ASK_AGAIN, wait / 2), _word(attempt, rows, booked))
+
+
+def is_final(charges: Sequence[Charge], booked: Iterable[ChargeRow]) -> bool:
+    """Whether the cloud has had its last word on every meter that something is booked for."""
+    expected = {row.meter for row in booked if row.amount_usd}
+    said = {charge.meter for charge in charges}
+    return bool(charges) and all(charge.final for charge in charges) and expected <= said
 
 
 def machine_of(run: Run, attempt: Attempt) -> Instance:
@@ -89,13 +99,15 @@ class Bookkeeper:
     def _settle(self, run: Run, attempt: Attempt) -> None:
         now = self.world.clock()
         booked = [row for row in self.world.store.charges(run_id=run.id) if row.attempt == attempt.number]
+        wait = timedelta()
         try:
             provider = self.world.provider(attempt.provider)
+            wait = timedelta(seconds=provider.traits.bill_seconds)
             charges = list(provider.charges(machine_of(run, attempt), attempt.created_at))
         except Exception as error:  # also a bug of the provider: the estimate stands meanwhile
             log.warning("%s: %s did not say what it billed: %s", run.id, attempt.provider, error)
             charges = []
-        found = settle(attempt, charges, booked, now)
+        found = settle(attempt, charges, booked, now, wait=wait)
         events = [_event(run, attempt, now, found)] if found.word else []
         seen, attempt = attempt.settle_at, replace(attempt, settle_at=found.ask_at)
         if self.world.store.book_bill(run, attempt, seen, found.rows, events) and found.rows:

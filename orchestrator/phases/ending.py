@@ -20,7 +20,7 @@ from orchestrator.phases.stopping import is_used_up
 from orchestrator.phases.visit import Next, Visit
 from orchestrator.records import AttemptOutcome, Json, Outcome, Phase
 from orchestrator.reports.html import write_report
-from orchestrator.settlement import machine_of
+from orchestrator.settlement import is_final, machine_of
 from providers.errors import NotFound, ProviderError
 
 COLLECT_LIMIT = timedelta(minutes=10)  # without any progress
@@ -222,7 +222,7 @@ def _settle_attempt(visit: Visit) -> None:
         charges = []
         visit.note("warning", f"{attempt.provider} did not say what it billed: {type(error).__name__}: {error}")
     rows += ledger.settlement_rows(attempt, charges, [*previous, *rows], visit.now)
-    if not (charges and all(charge.final for charge in charges)):
+    if not is_final(charges, [*previous, *rows]):
         attempt.settle_at = visit.now + timedelta(seconds=visit.provider.traits.bill_seconds)
     visit.charges += rows
     visit.run.notes["spent_before"] = str(ledger.total([*booked, *rows]))

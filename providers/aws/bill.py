@@ -7,8 +7,9 @@ https://docs.aws.amazon.com/awsaccountbilling/latest/aboutv2/activating-tags.htm
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from providers.aws.client import Aws
 
 # Every question costs $0.01. https://aws.amazon.com/aws-cost-management/aws-cost-explorer/pricing/ (2026-11-21)
-ASK_EVERY = timedelta(hours=1)
+ASK_EVERY = timedelta(hours=6)
+LOOK_BACK = timedelta(days=14)  # a longer time costs no more
+MOST_PAGES = 20
 NOTHING_BEFORE = timedelta(hours=24)  # it is a day late: an earlier question would be paid for nothing
 FINAL_AFTER = timedelta(hours=24)  # of the day's end
 REGION = "us-east-1"
@@ -42,53 +45,66 @@ Json = Mapping[str, Any]
 
 
 class Bill:
-    """Asks at most once per machine and hour. Safe between threads."""
+    """One question for all machines of the account, at most every few hours. Safe between threads."""
 
     def __init__(self, aws: Aws, now: Now) -> None:
         self._aws = aws
         self._now = now
-        self._said: dict[str, tuple[datetime, tuple[Charge, ...]]] = {}
-        self._lock = threading.Lock()
+        self._said: dict[str, list[Charge]] = {}  # by the machine's name
+        self._covers: tuple[datetime, date] | None = None  # when it was asked, and from which day on
+        self._asking = threading.Lock()
 
     def charges(self, name: str, since: datetime) -> tuple[Charge, ...]:
         """Empty where Cost Explorer is not enabled, not permitted, or does not know the tag (yet)."""
-        if self._now() - since < NOTHING_BEFORE:
+        now = self._now()
+        if now - since < NOTHING_BEFORE:
             return ()
-        with self._lock:
-            asked_at, said = self._said.get(name, (None, ()))
-            if asked_at is not None and asked_at > self._now() - ASK_EVERY:
-                return _since(said, since)
-            self._said[name] = (self._now(), said)
-        said = self._ask(name, since)
-        with self._lock:
-            self._said[name] = (self._now(), said)
-        return _since(said, since)
+        with self._asking:
+            day = since.astimezone(UTC).date()
+            if self._covers is None or self._covers[0] <= now - ASK_EVERY or day < self._covers[1]:
+                day = min(day, (now - LOOK_BACK).date())
+                self._covers = (now, day)  # also when nothing is said: it has cost as much
+                self._said = self._ask(day)
+            return tuple(charge for charge in self._said.get(name, ()) if charge.end >= since)
 
-    def _ask(self, name: str, since: datetime) -> tuple[Charge, ...]:
-        start, end = since.astimezone(UTC).date(), (self._now() + timedelta(days=1)).date()
+    def _ask(self, day: date) -> dict[str, list[Charge]]:
+        found: dict[str, list[Charge]] = defaultdict(list)
         try:
+            for answer in self._pages(day):
+                for period in answer.get("ResultsByTime", []):
+                    for name, charge in charges_of(period, self._now()):
+                        found[name].append(charge)
+        except (AuthFailed, Rejected):
+            return {}
+        except (KeyError, TypeError, ValueError, IndexError) as error:  # a bill that lacks a part would say too little
+            raise Unreachable("Cost Explorer's answer makes no sense", provider=mapping.PROVIDER) from error
+        return found
+
+    def _pages(self, day: date) -> Iterator[Json]:
+        more: dict[str, str] = {}
+        for _ in range(MOST_PAGES):
             answer = self._aws.try_call(
                 _NOT_FOR_US,
                 "ce",
                 REGION,
                 "get_cost_and_usage",
-                TimePeriod={"Start": start.isoformat(), "End": end.isoformat()},
+                TimePeriod={"Start": day.isoformat(), "End": (self._now() + timedelta(days=1)).date().isoformat()},
                 Granularity="DAILY",
                 Metrics=["UnblendedCost", "UsageQuantity"],
-                Filter={"Tags": {"Key": mapping.NAME, "Values": [name], "MatchOptions": ["EQUALS"]}},
-                GroupBy=[{"Type": "DIMENSION", "Key": "USAGE_TYPE"}],
+                Filter={"Not": {"Tags": {"Key": mapping.NAME, "MatchOptions": ["ABSENT"]}}},
+                GroupBy=[{"Type": "TAG", "Key": mapping.NAME}, {"Type": "DIMENSION", "Key": "USAGE_TYPE"}],
+                **more,
             )
-        except (AuthFailed, Rejected):
-            return ()
-        days = answer.get("ResultsByTime", []) if answer else []
-        try:
-            return tuple(charge for day in days for charge in charges_of(day, self._now()))
-        except (KeyError, TypeError, ValueError, IndexError) as error:  # a bill that lacks a part would say too little
-            raise Unreachable("Cost Explorer's answer makes no sense", provider=mapping.PROVIDER) from error
+            if not answer:
+                return
+            yield answer
+            if not (token := answer.get("NextPageToken")):
+                return
+            more = {"NextPageToken": token}
 
 
-def charges_of(day: Json, now: datetime) -> list[Charge]:
-    """One day of Cost Explorer's answer. Raises KeyError, TypeError, ValueError, IndexError for what is none."""
+def charges_of(day: Json, now: datetime) -> list[tuple[str, Charge]]:
+    """A day of Cost Explorer's answer, by machines' names. Raises KeyError, TypeError, ValueError or IndexError."""
     start, end = (datetime.fromisoformat(day["TimePeriod"][key]).replace(tzinfo=UTC) for key in ("Start", "End"))
     final = not day.get("Estimated", True) and now - end > FINAL_AFTER
     found = []
@@ -97,22 +113,22 @@ def charges_of(day: Json, now: datetime) -> list[Charge]:
         usd, quantity = sent.amount(cost["Amount"]), sent.amount(used["Amount"])
         if usd is None or quantity is None:
             raise ValueError("no amount")
-        meter, unit = _meter(str(group["Keys"][0]))
+        tag, usage_type = group["Keys"]
+        meter, unit = _meter(str(usage_type))
         if not meter or cost["Unit"] != "USD":
             continue
-        found.append(
-            Charge(
-                meter=meter,
-                quantity=quantity,
-                unit=unit,
-                usd_per_unit=usd / quantity if quantity else Decimal(0),
-                usd=usd,
-                start=start,
-                end=end,
-                source="AWS Cost Explorer",
-                final=final,
-            )
+        charge = Charge(
+            meter=meter,
+            quantity=quantity,
+            unit=unit,
+            usd_per_unit=usd / quantity if quantity else Decimal(0),
+            usd=usd,
+            start=start,
+            end=end,
+            source="AWS Cost Explorer",
+            final=final,
         )
+        found.append((str(tag).partition("$")[2], charge))  # Cost Explorer writes KEY$VALUE
     return found
 
 
@@ -147,10 +163,6 @@ def ended_at(row: Json) -> datetime | None:
         return datetime.strptime(words.partition("(")[2], "%Y-%m-%d %H:%M:%S GMT)").replace(tzinfo=UTC)
     except ValueError:
         return None
-
-
-def _since(charges: Sequence[Charge], since: datetime) -> tuple[Charge, ...]:
-    return tuple(charge for charge in charges if charge.end >= since)
 
 
 def _meter(usage_type: str) -> tuple[str, str]:

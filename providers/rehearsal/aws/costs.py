@@ -99,6 +99,8 @@ def _passes(row: Row, rule: Mapping[str, Any] | None) -> bool:
     if "Not" in rule:
         return not _passes(row, rule["Not"])
     for kind, values in (("Tags", tags), ("Dimensions", dimensions)):
+        if kind in rule and "ABSENT" in rule[kind].get("MatchOptions", ()):
+            return rule[kind]["Key"] not in values
         if kind in rule:
             return values.get(rule[kind]["Key"], "") in rule[kind]["Values"]
     raise Refused("ValidationException", f"The expression {sorted(rule)} is not simulated.")

@@ -255,7 +255,7 @@ def day(start: str, end: str, usage_type: str, usd: str, quantity: str, *, estim
         "UnblendedCost": {"Amount": usd, "Unit": "USD"},
         "UsageQuantity": {"Amount": quantity, "Unit": "N/A"},
     }
-    groups = [{"Keys": [usage_type], "Metrics": metrics}]
+    groups = [{"Keys": ["gpujob:name$gpujob-r-1-1-1", usage_type], "Metrics": metrics}]
     return {"TimePeriod": {"Start": start, "End": end}, "Estimated": estimated, "Groups": groups}
 
 
@@ -273,8 +273,8 @@ def day(start: str, end: str, usage_type: str, usd: str, quantity: str, *, estim
 def test_usage_types_are_meters(usage_type: str, meter: str | None) -> None:
     now = datetime(2026, 11, 25, tzinfo=UTC)
     found = bill.charges_of(day("2026-11-21", "2026-11-22", usage_type, "2.0", "4"), now)
-    assert [charge.meter for charge in found] == ([meter] if meter else [])
-    for charge in found:
+    assert [(name, charge.meter) for name, charge in found] == ([("gpujob-r-1-1-1", meter)] if meter else [])
+    for _, charge in found:
         assert (charge.usd, charge.quantity, charge.usd_per_unit) == (Decimal("2.0"), Decimal(4), Decimal("0.5"))
         assert charge.end - charge.start == timedelta(days=1)
 
@@ -289,7 +289,7 @@ def test_usage_types_are_meters(usage_type: str, meter: str | None) -> None:
 )
 def test_a_days_bill_is_final_a_day_later(now: datetime, estimated: bool, final: bool) -> None:
     row = day("2026-11-21", "2026-11-22", "BoxUsage:g5.xlarge", "2.0", "4", estimated=estimated)
-    assert [charge.final for charge in bill.charges_of(row, now)] == [final]
+    assert [charge.final for _, charge in bill.charges_of(row, now)] == [final]
 
 
 @pytest.mark.parametrize(
@@ -400,3 +400,24 @@ def test_a_launch_waits_for_its_new_security_group_to_be_known(misses: int) -> N
         assert aws.count("delete_security_group") == 1
     tokens = {told["ClientToken"] for operation, told in aws.asked if operation == "run_instances"}
     assert len(tokens) == 1 and len(slept) >= 2
+
+
+def test_one_question_is_asked_for_all_machines() -> None:
+    """Each costs a cent."""
+    asked = []
+
+    class CostExplorer:
+        def try_call(self, *_: Any, **question: Any) -> dict[str, Any]:
+            asked.append(question)
+            return {"ResultsByTime": [day("2026-11-21", "2026-11-22", "BoxUsage:g5.xlarge", "2.0", "4")]}
+
+    clock = FakeClock(datetime(2026, 11, 24, tzinfo=UTC))
+    said = bill.Bill(CostExplorer(), clock)  # type: ignore[arg-type]
+    since = datetime(2026, 11, 21, 5, tzinfo=UTC)
+    assert [charge.usd for charge in said.charges("gpujob-r-1-1-1", since)] == [Decimal("2.0")]
+    assert said.charges("gpujob-r-2-1-1", since + timedelta(hours=3)) == ()
+    assert said.charges("gpujob-r-3-1-1", clock() - timedelta(hours=1)) == (), "nothing is known of it yet"
+    assert len(asked) == 1
+    clock.advance(bill.ASK_EVERY.total_seconds())
+    said.charges("gpujob-r-1-1-1", since)
+    assert len(asked) == 2

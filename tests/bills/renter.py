@@ -1,0 +1,218 @@
+"""A controller that rents at a simulated cloud with the real provider, on a clock that only moves when it is told.
+
+Machines are on paper and their jobs are scripts, so that a run of hours takes less than a second. What is real: phases,
+store, provider, wire, and both sides of the bill.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from jobs.spec import Spec
+from orchestrator import ledger
+from orchestrator.controller import Controller
+from orchestrator.home import Home
+from orchestrator.reaper import Reaper
+from orchestrator.records import Phase, Run
+from orchestrator.settlement import Bookkeeper
+from orchestrator.store.store import Store
+from orchestrator.world import World
+from providers.aws.provider import AwsProvider
+from providers.base import Provider, Settings
+from providers.rehearsal.aws.cloud import AwsCloud
+from providers.rehearsal.clock import SimulatedClock
+from providers.rehearsal.faults import Fault
+from providers.rehearsal.machines.paper import PaperMachines
+from providers.rehearsal.runpod.cloud import RunpodCloud
+from providers.rehearsal.vast.cloud import VastCloud
+from providers.rehearsal.web import Served
+from providers.runpod.provider import RunpodProvider
+from providers.vast.provider import VastProvider
+from tests.fakes.fake_machine import FakeMachine, Script
+
+OWNER = "ada"
+GPUS = {"aws": "T4", "runpod": "RTX4090", "vast": "RTX3090"}
+STEPS = {Phase.WATCH: 30.0}  # seconds from one look to the next; elsewhere two
+LONGEST = 2000  # steps of one run
+SETTLING_DAYS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One run: how long its job takes, how it ends, and what its cloud does to it."""
+
+    seconds: float
+    exit_code: int = 0
+    spot: bool = False
+    faults: tuple[Fault, ...] = ()
+    cancel_after: float | None = None
+
+
+class Renter:
+    """One account at one cloud."""
+
+    def __init__(self, cloud: Any, folder: Path) -> None:
+        self.cloud, self.clock = cloud, cloud.clock
+        self.home = Home(folder)
+        self.store = Store.open(self.home.database_url({}), clock=self.clock)
+        settings = Settings(home=folder, env=cloud.environment(), now=self.clock)
+        self.provider: Provider = _provider(cloud.name, settings, self.clock)
+        self.script = Script()
+        self._machines: dict[str, FakeMachine] = {}
+        self.world = World(store=self.store, home=self.home, env={}, clock=self.clock, connect=self._connect)
+        self.world.use(self.provider)
+        self.controller = Controller(self.world, "bills", lease_seconds=10**6)
+
+    def rent(self, number: int, case: Case) -> Run:
+        """One run from its submission to its end."""
+        gpu = {**_GPU_OF[self.cloud.name], "driver": "570.1", "uuid": "0"}
+        self.script = Script(seconds=case.seconds, exit_code=case.exit_code, facts={"gpus": [gpu], "cuda": "12.8"})
+        self.cloud.faults.clear()
+        self.cloud.faults.add(*case.faults)
+        run_id, began = self._submit(number, case), self.clock()
+        for _ in range(LONGEST):
+            while self.controller.tick():
+                pass
+            run = self.store.run(run_id)
+            if run.is_over:
+                return run
+            age = (self.clock() - began).total_seconds()
+            if case.cancel_after is not None and age > case.cancel_after:
+                self.store.request_cancel(run_id)
+            self.clock.advance(STEPS.get(run.phase, 2.0))
+        raise AssertionError(f"run {run_id} does not end: {[event.text for event in self.store.events(run_id)]}")
+
+    def settle(self) -> None:
+        """Days in which the bills become final; whatever is left is reaped meanwhile."""
+        reaper, bookkeeper = Reaper(self.world, OWNER, [self.cloud.name]), Bookkeeper(self.world)
+        self.cloud.faults.clear()
+        for _ in range(SETTLING_DAYS * 24):
+            self.clock.advance(3600)
+            reaper.look_once()
+            for _ in range(20):
+                while self.controller.tick():
+                    pass
+                self.clock.advance(5)
+            while bookkeeper.settle_due():
+                pass
+
+    def differences(self) -> dict[str, Decimal]:
+        """For every machine that was ever made: what is booked for it, less the cloud's own bill."""
+        with self.cloud.lock:
+            self.cloud.tick()
+            billed = {one.id: self.cloud.bill.total(one.id) for one in self.cloud.everything()}
+        booked = dict.fromkeys(billed, Decimal(0))
+        runs = self.store.runs()
+        for run_id, attempts in self.store.attempts_of([run.id for run in runs]).items():
+            rows = self.store.charges(run_id=run_id)
+            for attempt in attempts:
+                mine = ledger.total(row for row in rows if row.attempt == attempt.number)
+                if attempt.instance_id is None:
+                    assert mine == 0, f"{mine} booked for a machine that was never made"
+                    continue
+                booked[attempt.instance_id.rpartition("/")[2]] += mine
+        return {machine: booked[machine] - billed[machine] for machine in billed}
+
+    def alive(self) -> list[str]:
+        return [machine.name for machine in self.cloud.everything() if machine.alive]
+
+    def _submit(self, number: int, case: Case) -> str:
+        run_id = f"r-{number:06d}"
+        spec = {
+            "name": "job",
+            "run": "true",
+            "image": "python:3.12",
+            "resources": {"gpu": GPUS[self.cloud.name], "disk": "40GB"},
+            "place": {"providers": [self.cloud.name], "spot": "only" if case.spot else "never"},
+            "limits": {"max_price_per_hour": "5", "max_cost": "100"},
+            "retry": {"attempts": 3},
+        }
+        now, folder = self.clock(), self.home.run(run_id)
+        folder.root.mkdir(parents=True)
+        folder.bundle.write_bytes(b"")
+        self.store.add_run(
+            Run(
+                id=run_id,
+                name="job",
+                owner=OWNER,
+                project="bills",
+                spec=Spec.model_validate(spec).to_json(),
+                created_at=now,
+                phase_since=now,
+                due_at=now,
+                notes={"bundle_digest": "0"},
+            )
+        )
+        return run_id
+
+    def _connect(self, name: str, access: object, folder: object) -> Any:
+        if name not in self._machines:
+            self._machines[name] = FakeMachine(self.clock, self.script, is_up=lambda: self._is_up(name))
+        return self._machines[name]
+
+    def _is_up(self, name: str) -> bool:
+        with self.cloud.lock:
+            self.cloud.tick()
+            return any(one.alive and one.ssh for one in self.cloud.everything() if one.name == name)
+
+
+_GPU_OF = {
+    "aws": {"name": "Tesla T4", "memory_mb": 15360},
+    "runpod": {"name": "NVIDIA GeForce RTX 4090", "memory_mb": 24564},
+    "vast": {"name": "NVIDIA GeForce RTX 3090", "memory_mb": 24576},
+}
+
+
+def _provider(name: str, settings: Settings, clock: SimulatedClock) -> Provider:
+    if name == "aws":
+        return AwsProvider(settings, sleep=clock.advance)
+    if name == "vast":
+        return VastProvider(settings, sleep=clock.advance)
+    return RunpodProvider(settings)
+
+
+@contextmanager
+def renting(name: str, folder: Path) -> Iterator[Renter]:
+    clouds = {"aws": AwsCloud, "runpod": RunpodCloud, "vast": VastCloud}
+    clock = SimulatedClock(speed=0.0)
+    cloud: Any = clouds[name](PaperMachines(), clock=clock)
+    if name == "runpod":
+        for host in cloud.market.hosts:
+            host.has_public_ip = True
+    with Served(cloud):
+        renter = Renter(cloud, folder)
+        yield renter
+        renter.store.close()
+
+
+def drawn(dice: random.Random, name: str) -> Case:
+    """A case by the dice."""
+    spot = name in ("aws", "vast") and dice.random() < 0.5
+    seconds = dice.choice((1.0, 45.0, 600.0, 3600.0 * dice.uniform(0.5, 3.0)))
+    faults: list[Fault] = []
+    chance = dice.random()
+    if spot and chance < 0.5:
+        faults.append(Fault(kind="preempt", seconds=round(dice.uniform(30, 5000)), notice=dice.choice((0.0, 120.0))))
+    elif chance < 0.6:
+        faults.append(Fault(kind=dice.choice(("terminate_ignored", "terminate_acknowledged")), seconds=40.0))
+    elif chance < 0.7:
+        faults.append(Fault(kind="failed_boot", seconds=round(dice.uniform(5, 60))))
+    elif chance < 0.8:
+        faults.append(Fault(kind="slow_boot", seconds=round(dice.uniform(20, 200))))
+    elif chance < 0.9:
+        faults.append(Fault(kind=dice.choice(("lost_reply", "error_after")), on="create"))
+    else:
+        faults.append(Fault(kind="host_dies", seconds=round(dice.uniform(60, 400))))
+    return Case(
+        seconds=seconds,
+        exit_code=dice.choice((0, 0, 0, 1)),
+        spot=spot,
+        faults=tuple(faults) if dice.random() < 0.7 else (),
+        cancel_after=dice.uniform(1, 2000) if dice.random() < 0.15 else None,
+    )
