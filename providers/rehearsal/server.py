@@ -29,6 +29,7 @@ CLOUDS = {
 MACHINES = ("docker", "process", "paper")
 
 THROW_AWAY = "rehearsal"  # how every key begins
+_EXTRA = "simulated clouds need gpujob's extra `rehearsal`; from its source: uv tool install '.[rehearsal]'"
 _SECRETS = ("KEY", "SECRET", "TOKEN", "PASSWORD")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 _HERE = "127.0.0.1,localhost"
@@ -125,7 +126,7 @@ def machines_of_kind(kind: str) -> Machines:
 
             importlib.import_module("asyncssh")
         except ImportError as error:
-            raise RehearsalError(f"{error}: install gpujob[rehearsal]") from error
+            raise RehearsalError(f"{error}: {_EXTRA}") from error
         return ProcessMachines()
     if kind == "paper":
         from providers.rehearsal.machines.paper import PaperMachines
@@ -166,7 +167,7 @@ def _cloud_class(name: str) -> Any:
     try:
         return getattr(importlib.import_module(module), attribute)
     except ImportError as error:
-        raise RehearsalError(f"{name}: {error}: install gpujob[rehearsal]") from error
+        raise RehearsalError(f"{name}: {error}: {_EXTRA}") from error
 
 
 def _is_loopback(url: str) -> bool:
