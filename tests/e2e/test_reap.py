@@ -82,6 +82,8 @@ def test_what_a_finished_run_left_is_ended_and_booked(
 ) -> None:
     run = user.submit(user.job(run="true"))
     assert user.wait(run)["outcome"] == "succeeded"
+    while user.controller_pid() is not None:  # its last look would find the machine before we do
+        time.sleep(0.1)
     stray = elsewhere.orders(f"gpujob-{run}-1-9", run=run)
     elsewhere.orders("gpujob-r-somebody-1-1", owner="somebody-else", run=run)
     spoil(cloud, "terminate_ignored")
