@@ -136,6 +136,30 @@ class Event:
     id: int | None = None
 
 
+class Missed(StrEnum):
+    """What happens to the times of a schedule that passed while no controller was there."""
+
+    SKIP = "skip"
+    ONCE = "once"  # one run for all of them
+
+
+class Overlap(StrEnum):
+    """What happens to a time of a schedule while its last run goes on."""
+
+    SKIP = "skip"
+    QUEUE = "queue"  # at most one waits
+    REPLACE = "replace"  # the run is cancelled, and its end waited for
+
+
+class FiringKind(StrEnum):
+    """What became of one time of a schedule."""
+
+    FIRED = "fired"
+    WAITING = "waiting"
+    SKIPPED = "skipped"
+    FAILED = "failed"  # no run could be made of the job
+
+
 class ChargeKind(StrEnum):
     ESTIMATE = "estimate"  # accrued by us from frozen rates
     SETTLEMENT = "settlement"  # the difference to the cloud's own figure

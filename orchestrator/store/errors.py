@@ -43,10 +43,10 @@ class RunAmbiguous(StoreError):
 
 
 class LeaseLost(StoreError):
-    """The lease is not ours any more; nothing was written."""
+    """The lease is not ours any more; nothing was written. `run_id` may be that of a schedule, too."""
 
     def __init__(self, run_id: str) -> None:
-        super().__init__(f"the lease on run {run_id} was lost to another controller")
+        super().__init__(f"the lease on {run_id} was lost to another controller")
         self.run_id = run_id
 
 

@@ -87,7 +87,19 @@ def m004_bills(connection: Connection) -> None:
     connection.exec_driver_sql("CREATE INDEX attempts_to_settle ON attempts (settle_at) WHERE settle_at IS NOT NULL")
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (m001_initial, m002_running_until, m003_budgets, m004_bills)
+def m005_schedules(connection: Connection) -> None:
+    tables = MetaData()
+    _m005_schedules(tables)
+    tables.create_all(connection, checkfirst=False)
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
+    m001_initial,
+    m002_running_until,
+    m003_budgets,
+    m004_bills,
+    m005_schedules,
+)
 
 
 def _applied(connection: Connection) -> int:
@@ -266,6 +278,50 @@ def _m003_budgets(tables: MetaData) -> None:
         Column("at", BigInteger, nullable=False),
         Column("due_at", BigInteger),
         Column("tries", Integer, nullable=False),
+    )
+
+
+def _m005_schedules(tables: MetaData) -> None:
+    Table(
+        "schedules",
+        tables,
+        Column("id", Text, primary_key=True),
+        Column("name", Text, nullable=False, unique=True),
+        Column("host", Text, nullable=False),
+        Column("file", Text, nullable=False),
+        Column("overrides", Text, nullable=False),
+        Column("frozen", Text),
+        Column("any_size", Integer, nullable=False),
+        Column("cron", Text, nullable=False),
+        Column("tz", Text, nullable=False),
+        Column("missed", Text, nullable=False),
+        Column("overlap", Text, nullable=False),
+        Column("jitter_seconds", Integer, nullable=False),
+        Column("monthly_usd", Text),
+        Column("added_at", BigInteger, nullable=False),
+        Column("paused_at", BigInteger),
+        Column("planned_at", BigInteger),
+        Column("waiting_at", BigInteger),
+        Column("due_at", BigInteger),
+        Column("lease_until", BigInteger),
+        Column("claims", BigInteger, nullable=False, server_default=text("0")),
+    )
+    firings = Table(
+        "firings",
+        tables,
+        Column("schedule_id", Text, ForeignKey("schedules.id"), primary_key=True),
+        Column("planned_at", BigInteger, primary_key=True),
+        Column("at", BigInteger, nullable=False),
+        Column("kind", Text, nullable=False),
+        Column("run_id", Text),
+        Column("text", Text, nullable=False),
+    )
+    has_run = firings.c.run_id.is_not(None)
+    Index(
+        "firings_with_runs",
+        *(firings.c.schedule_id, firings.c.planned_at, firings.c.run_id),
+        sqlite_where=has_run,
+        postgresql_where=has_run,
     )
 
 

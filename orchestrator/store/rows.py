@@ -10,10 +10,10 @@ from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Table
 
-from orchestrator.records import Attempt, ChargeRow, Event, Run
+from orchestrator.records import Attempt, ChargeRow, Event, FiringKind, Json, Missed, Overlap, Run
 from orchestrator.store.columns import Unreadable
 from orchestrator.store.errors import StoreBroken, StoreTooNew
-from orchestrator.store.tables import attempts, budgets, charges, controllers, events, notices, runs
+from orchestrator.store.tables import attempts, budgets, charges, controllers, events, firings, notices, runs, schedules
 
 R = TypeVar("R")
 
@@ -64,6 +64,42 @@ class LiveMachine:
     reserved: Decimal | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScheduleRow:
+    """A job that is run again and again. `planned_at` is its next time by cron; `due_at` when somebody has to look."""
+
+    id: str
+    name: str
+    host: str
+    file: str
+    overrides: Json
+    frozen: Json | None = None
+    any_size: bool = False
+    cron: str
+    tz: str
+    missed: Missed = Missed.SKIP
+    overlap: Overlap = Overlap.SKIP
+    jitter_seconds: int = 0
+    monthly_usd: Decimal | None = None
+    added_at: datetime
+    paused_at: datetime | None = None
+    planned_at: datetime | None
+    waiting_at: datetime | None = None
+    due_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FiringRow:
+    """What became of one time of a schedule, or, for a run that a person asked for, of that moment."""
+
+    schedule_id: str
+    planned_at: datetime
+    at: datetime
+    kind: FiringKind
+    run_id: str | None = None
+    text: str = ""
+
+
 class Rows(Generic[R]):
     """The rows of a table, each a record of one type whose fields are columns of the same names."""
 
@@ -100,6 +136,8 @@ CHARGES = Rows(ChargeRow, charges)
 CONTROLLERS = Rows(ControllerRow, controllers)
 BUDGETS = Rows(BudgetRow, budgets)
 NOTICES = Rows(NoticeRow, notices)
+SCHEDULES = Rows(ScheduleRow, schedules)
+FIRINGS = Rows(FiringRow, firings)
 
 # What a phase may change. The rest is fixed at submission or belongs to claim, cancel and nudge.
 RUN_CHANGES = (

@@ -33,6 +33,7 @@ from orchestrator.store.migrations import migrate
 from orchestrator.store.rows import ATTEMPTS, CHARGES, CONTROLLERS, EVENTS, RUNS, ControllerRow, readable, run_changes
 from orchestrator.store.statements import Statements, list_charges, list_runs
 from orchestrator.store.tables import charges as charges_table
+from orchestrator.store.timetable import Timetable
 
 _BATCH = 500  # values in one IN list
 
@@ -47,6 +48,7 @@ class Store:
         self._now = clock_parameter(clock) if clock else database.now(_utc_now)
         self._sql = Statements(self._now, database.insert_or_update)
         self.accounts = Accounts(database, self._now)
+        self.timetable = Timetable(database, self._now, self._add_run)
 
     @classmethod
     def open(cls, url: str, *, clock: Clock | None = None) -> Store:
@@ -74,15 +76,10 @@ class Store:
 
         `attempts` are of one that begins in the middle. StoreConflict when one of their machines is another's.
         """
-        at_once = run.due_at is not None and run.due_at <= run.created_at
         with self._database.transaction() as connection:
-            if at_once:
-                connection.execute(self._sql.add_run_at_once, RUNS.values(run, without=["due_at"]))
-            else:
-                connection.execute(self._sql.add_run, RUNS.values(run))
+            self._add_run(connection, run, events)
             if attempts:
                 connection.execute(self._sql.add_attempts, [ATTEMPTS.values(attempt) for attempt in attempts])
-            self._append(connection, events, ())
 
     def run(self, run_id: str) -> Run:
         for row in self._select(self._sql.run, run=run_id):
@@ -268,6 +265,13 @@ class Store:
 
     def forget_controller(self, controller_id: str) -> None:
         self._passing(self._sql.forget_controller, [{"controller": controller_id}])
+
+    def _add_run(self, connection: Connection, run: Run, events: Sequence[Event]) -> None:
+        if run.due_at is not None and run.due_at <= run.created_at:
+            connection.execute(self._sql.add_run_at_once, RUNS.values(run, without=["due_at"]))
+        else:
+            connection.execute(self._sql.add_run, RUNS.values(run))
+        self._append(connection, events, ())
 
     def _wake(self, statement: Executable, run_id: str) -> bool:
         with self._database.transaction() as connection:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, ForeignKey, Integer, MetaData, Table, text
 
-from orchestrator.records import AttemptOutcome, ChargeKind, Outcome, Phase
+from orchestrator.records import AttemptOutcome, ChargeKind, FiringKind, Missed, Outcome, Overlap, Phase
 from orchestrator.store.columns import AnyText, Flag, JsonText, Money, UtcTime, Word
 
 metadata = MetaData()
@@ -161,4 +161,40 @@ notices = Table(
     Column("at", UtcTime, nullable=False),
     Column("due_at", UtcTime),  # None: nobody waits for it (any more)
     Column("tries", Integer, nullable=False),
+)
+
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("id", AnyText, primary_key=True),
+    Column("name", AnyText, nullable=False, unique=True),
+    Column("host", AnyText, nullable=False),  # where it was added
+    Column("file", AnyText, nullable=False),  # the train.yaml, an absolute path there
+    Column("overrides", JsonText, nullable=False),  # what stands in for parts of it
+    Column("frozen", JsonText),  # spec and notes of the runs, when the job was taken as it was
+    Column("any_size", Flag, nullable=False),
+    Column("cron", AnyText, nullable=False),
+    Column("tz", AnyText, nullable=False),
+    Column("missed", Word(Missed), nullable=False),
+    Column("overlap", Word(Overlap), nullable=False),
+    Column("jitter_seconds", Integer, nullable=False),
+    Column("monthly_usd", Money),
+    Column("added_at", UtcTime, nullable=False),
+    Column("paused_at", UtcTime),
+    Column("planned_at", UtcTime),  # the next time; None: there is none any more
+    Column("waiting_at", UtcTime),  # the time whose run waits for the end of another
+    Column("due_at", UtcTime),  # when somebody has to look
+    Column("lease_until", UtcTime),
+    Column("claims", BigInteger, nullable=False, server_default=text("0")),  # the fence of a turn
+)
+
+firings = Table(
+    "firings",
+    metadata,
+    Column("schedule_id", AnyText, ForeignKey(schedules.c.id), primary_key=True),
+    Column("planned_at", UtcTime, primary_key=True),
+    Column("at", UtcTime, nullable=False),
+    Column("kind", Word(FiringKind), nullable=False),
+    Column("run_id", AnyText),
+    Column("text", AnyText, nullable=False),
 )
