@@ -31,6 +31,8 @@ SERVES = "GPUJOB_SERVES_PID"  # of a rehearsal: without it there are no clouds, 
 # over stdin.
 _FOR_THE_START = ("PATH", "HOME", "LANG", "LC_", "LD_", "DYLD_", "PYTHON", "VIRTUAL_ENV", "TMPDIR", "TZ", "GPUJOB_HOME")
 IDLE_SECONDS = 5.0
+FIRST_RUNS_SECONDS = 2.0  # after its start in which nothing is imported that the first runs do not need
+FIRING_SECONDS = 20.0  # in which a run that is being made is made, when the controller is told to stop
 SETTLED_SECONDS = 10.0  # after its start a controller has something else to do than to look around
 LAST_LOOK_SECONDS = 90.0
 
@@ -107,7 +109,7 @@ def _serve_here(home: Home, env: Mapping[str, str], stop: threading.Event, *, un
         log.info("controller %s serves %s", name, home.root)
         controller = Controller(world, name, is_one_of_many=not sole)
         notices.deliver_beside(world)
-        with _looking_around(world):
+        with _looking_around(world), _firing(world, stop):
             controller.serve(stop, idle_seconds=IDLE_SECONDS if until_idle else None)
         notices.deliver_beside(world)
         _look_once_more(world, stop)
@@ -140,6 +142,26 @@ def _looking_around(world: World) -> Iterator[None]:
         yield
     finally:
         over.set()
+
+
+@contextmanager
+def _firing(world: World, stop: threading.Event) -> Iterator[None]:
+    """Schedules beside the controller. One that leaves because nothing is left to do first makes the run it is at."""
+    over = threading.Event()
+
+    def fire() -> None:
+        if not over.wait(FIRST_RUNS_SECONDS):
+            from orchestrator import schedules
+
+            schedules.watch(world, over)
+
+    firing = threading.Thread(target=fire, name="schedules", daemon=True)
+    firing.start()
+    try:
+        yield
+    finally:
+        over.set()
+        firing.join(FIRING_SECONDS if stop.is_set() else None)
 
 
 def _look_once_more(world: World, stop: threading.Event) -> None:

@@ -127,3 +127,7 @@ class Home:
 
     def run(self, run_id: str) -> RunFolder:
         return RunFolder(self.root / "runs" / run_id)
+
+    def schedule(self, schedule_id: str) -> RunFolder:
+        """What a schedule's runs are made of: the job as it was added; with --frozen also its files."""
+        return RunFolder(self.root / "schedules" / schedule_id)

@@ -13,8 +13,9 @@ import secrets as randomness
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,10 +91,14 @@ def prepare(
     home: Home,
     env: Mapping[str, str],
     overrides: Mapping[str, object] | None = None,
+    for_later: bool = False,
 ) -> Prepared:
-    """Read and check all that can be checked here. Raises SpecError, SubmissionError, SecretMissing."""
+    """Read and check all that can be checked here. Raises SpecError, SubmissionError, SecretMissing.
+
+    For a job that is run later, by another process, its secrets need not be at hand now.
+    """
     spec, text, folder = _load(source, overrides or {})
-    if missing := secrets.check(spec.all_secrets, home, env):
+    if not for_later and (missing := secrets.check(spec.all_secrets, home, env)):
         raise secrets.SecretMissing(missing, home)
     workdir = (folder / Path(spec.workdir).expanduser()).resolve()
     if not workdir.is_dir():
@@ -114,16 +119,57 @@ def submit(
 
     An image that is to be built is built first, and pushed; `say` hears what Docker says.
     """
+
+    def files(folder: RunFolder) -> Json:
+        return pack(prepared, folder, home=home, env=env, any_size=any_size, say=say)
+
+    return enter(prepared.spec, files, store=store, home=home, env=env)
+
+
+def pack(
+    prepared: Prepared,
+    folder: RunFolder,
+    *,
+    home: Home,
+    env: Mapping[str, str],
+    any_size: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> Json:
+    """Put the files of a run into its folder, which is there. Returns what the run's notes say about them."""
     if not any_size and prepared.objection is not None:
         raise SubmissionError(f"{prepared.objection}; --yes (in Python any_size=True) ships it as it is")
     image = _built(prepared, home, env, say)
+    folder.spec.write_bytes(prepared.text)
+    return {
+        "bundle_digest": bundles.write(prepared.bundle, folder.bundle),
+        **image,
+        "bundle_bytes": prepared.bundle.bytes,
+        "bundle_files": len(prepared.bundle.files),
+    }
+
+
+def enter(
+    spec: Spec,
+    files: Callable[[RunFolder], Json],
+    *,
+    store: Store,
+    home: Home,
+    env: Mapping[str, str],
+    notes: Json | None = None,
+    add: Callable[[Run, Sequence[Event]], None] | None = None,
+) -> Run:
+    """Write a run down whose folder `files` fills, due now; it answers with the run's notes, to which `notes` come.
+
+    `add` writes the row; by default the store does. When anything goes wrong nothing of the run stays.
+    """
     run_id = new_run_id(store, home)
     folder = home.run(run_id)
     try:
-        _write_folder(folder, prepared)
-        digest = bundles.write(prepared.bundle, folder.bundle)
-        secrets.hand_over(run_id, prepared.spec.all_secrets, home, env)
-        return _enter(run_id, prepared, {"bundle_digest": digest, **image}, store, env)
+        made = files(folder)
+        secrets.hand_over(run_id, spec.all_secrets, home, env)
+        run = _row(run_id, spec, {**made, **(notes or {})}, store.now(), env)
+        (add or store.add_run)(run, [_submitted(run)])
+        return run
     except BaseException:
         secrets.forget(run_id, env)
         shutil.rmtree(folder.root, ignore_errors=True)
@@ -193,10 +239,6 @@ def _load_content(content: Mapping[str, Any], overrides: Mapping[str, object]) -
         return spec, written.read_bytes(), here
 
 
-def _write_folder(folder: RunFolder, prepared: Prepared) -> None:
-    folder.spec.write_bytes(prepared.text)
-
-
 def _context(spec: Spec, folder: Path) -> Path | None:
     """The directory that an image is built from; it and the Dockerfile must be there."""
     if spec.build is None:
@@ -232,9 +274,8 @@ def _login(spec: Spec, home: Home, env: Mapping[str, str]) -> Login | None:
     return Login(spec.registry.server, spec.registry.username, password)
 
 
-def _enter(run_id: str, prepared: Prepared, notes: Json, store: Store, env: Mapping[str, str]) -> Run:
-    now, spec = store.now(), prepared.spec
-    run = Run(
+def _row(run_id: str, spec: Spec, notes: Json, now: datetime, env: Mapping[str, str]) -> Run:
+    return Run(
         id=run_id,
         name=spec.name,
         owner=owner(env),
@@ -244,18 +285,15 @@ def _enter(run_id: str, prepared: Prepared, notes: Json, store: Store, env: Mapp
         phase=Phase.QUOTE,
         phase_since=now,
         due_at=now,
-        notes={
-            **notes,
-            "bundle_bytes": prepared.bundle.bytes,
-            "bundle_files": len(prepared.bundle.files),
-        },
+        notes=notes,
     )
-    shipped = f"{words.plural(len(prepared.bundle.files), 'file')}, {words.size(prepared.bundle.bytes)}"
-    submitted = Event(
-        run_id=run_id, attempt=0, at=now, phase=Phase.QUOTE, kind="phase", text=f"submitted with {shipped}", details={}
-    )
-    store.add_run(run, [submitted])
-    return run
+
+
+def _submitted(run: Run) -> Event:
+    shipped = f"{words.plural(run.notes['bundle_files'], 'file')}, {words.size(run.notes['bundle_bytes'])}"
+    by = f" by schedule {run.notes['schedule']['name']}" if "schedule" in run.notes else ""
+    text = f"submitted{by} with {shipped}"
+    return Event(run_id=run.id, attempt=0, at=run.created_at, phase=Phase.QUOTE, kind="phase", text=text, details={})
 
 
 def _worst_case(spec: Spec, ranking: Ranking) -> Decimal:
