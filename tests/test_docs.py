@@ -10,6 +10,7 @@ from decimal import Decimal
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import click
 import pytest
@@ -26,7 +27,8 @@ from orchestrator.cli.session import Session
 from orchestrator.clouds import Checked
 from orchestrator.placement import Ranked, Ranking
 from orchestrator.reaper import Found, Verdict
-from orchestrator.store.rows import BudgetRow
+from orchestrator.records import FiringKind
+from orchestrator.store.rows import BudgetRow, FiringRow, ScheduleRow
 from orchestrator.submission import Plan
 from providers.base import Check, Instance, InstanceStatus, Offer
 from providers.rehearsal.faults import ON_MACHINES, ON_THE_WIRE, Fault
@@ -103,10 +105,21 @@ def test_every_field_of_json_is_documented(tmp_path: Path) -> None:
     assert set(documents.found_document(found, "left")) == fields("reap")
     budget = BudgetRow(project="", monthly_usd=Decimal(1), set_at=START)
     assert set(documents.budget_document(account(budget, Decimal(0), [], START))) == fields("budget list")
+    plan_of_times = schedule()
+    assert set(documents.schedule_document(plan_of_times, Decimal(0), None)) == fields("schedule list")
+    fired = FiringRow(schedule_id="s-1", planned_at=START, at=START, kind=FiringKind.FIRED)
+    assert set(documents.firing_document(fired)) == fields("schedule list", 1)
+    assert set(documents.coming_document(START, START)) == fields("schedule next")
     assert set(documents.artifact_document(FileEntry("a", 1, 0, "x"))) == fields("artifacts")
     [point] = documents.metrics_document(series(scene.home.run(run.id).metrics))["loss"]
     assert set(point) == fields("metrics")
     session.close()
+
+
+def schedule() -> ScheduleRow:
+    row: dict[str, Any] = {"id": "s-1", "name": "nightly", "host": "laptop", "file": "/x.yaml", "overrides": {}}
+    row |= {"cron": "0 2 * * *", "tz": "UTC", "added_at": START, "planned_at": START, "due_at": START}
+    return ScheduleRow(**row)
 
 
 def instance() -> Instance:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from orchestrator.clouds import Checked
     from orchestrator.placement import Ranked
     from orchestrator.reaper import Found
+    from orchestrator.store.rows import FiringRow, ScheduleRow
     from orchestrator.submission import Plan
 
 Json = dict[str, Any]
@@ -39,6 +40,7 @@ def show_document(session: Session, run: Run) -> Json:
         "cancel_requested_at": _time(run.cancel_requested_at),
         "artifacts_complete": run.artifacts_complete,
         "labels": run.spec.get("labels", {}),
+        "schedule": _mark(run),
         "attempts": [_attempt(attempt, charges) for attempt in attempts],
         "metrics": metrics.last(folder.metrics),
         "artifacts": [artifact_document(entry) for entry in entries(folder)],
@@ -122,6 +124,56 @@ def budget_document(account: Account) -> Json:
     }
 
 
+def schedule_document(schedule: ScheduleRow, spent: Decimal, last: FiringRow | None) -> Json:
+    """A schedule in a list."""
+    return {
+        "id": schedule.id,
+        "name": schedule.name,
+        "state": schedule_state(schedule),
+        "file": schedule.file,
+        "overrides": schedule.overrides,
+        "frozen": schedule.frozen is not None,
+        "cron": schedule.cron,
+        "tz": schedule.tz,
+        "missed": schedule.missed.value,
+        "overlap": schedule.overlap.value,
+        "jitter_seconds": schedule.jitter_seconds,
+        "monthly_usd": None if schedule.monthly_usd is None else _money(schedule.monthly_usd),
+        "spent_usd": _money(spent),
+        "host": schedule.host,
+        "added_at": _time(schedule.added_at),
+        "paused_at": _time(schedule.paused_at),
+        "planned_at": _time(schedule.planned_at),
+        "waiting_at": _time(schedule.waiting_at),
+        "last": None if last is None else firing_document(last),
+    }
+
+
+def schedule_state(schedule: ScheduleRow) -> str:
+    """active, waiting, paused or over."""
+    if schedule.paused_at is not None:
+        return "paused"
+    if schedule.waiting_at is not None:
+        return "waiting"
+    return "over" if schedule.planned_at is None else "active"
+
+
+def firing_document(firing: FiringRow) -> Json:
+    """What became of one time of a schedule."""
+    return {
+        "planned_at": _time(firing.planned_at),
+        "at": _time(firing.at),
+        "kind": firing.kind.value,
+        "run_id": firing.run_id,
+        "text": firing.text,
+    }
+
+
+def coming_document(planned_at: datetime, due_at: datetime) -> Json:
+    """A time of a schedule that is still to come."""
+    return {"planned_at": _time(planned_at), "due_at": _time(due_at)}
+
+
 def artifact_document(entry: Any) -> Json:
     """A file that came back."""
     return {"path": entry.path, "bytes": entry.bytes, "sha256": entry.sha256}
@@ -202,6 +254,12 @@ def found_document(found: Found, action: str) -> Json:
         "created_at": _time(instance.created_at),
         "deadline": _time(instance.deadline),
     }
+
+
+def _mark(run: Run) -> Json | None:
+    """Which schedule, and which of its times, a run is for."""
+    mark = run.notes.get("schedule")
+    return mark and {**mark, "planned_at": _time(datetime.fromisoformat(mark["planned_at"]))}
 
 
 def _point(point: Point) -> Json:

@@ -109,6 +109,7 @@ def run_summary(
     lines = [f"{heading}  {painted(status(run), terminal=terminal)} in {took} for {cost}", ""]
     facts = [
         *_warnings(run),
+        *_schedule(run),
         *_places(attempts),
         *_reported(metrics),
         *_files(artifacts, complete=run.artifacts_complete),
@@ -193,6 +194,12 @@ def _warnings(run: Run) -> Iterator[Fact]:
         yield "error", Cell(one_line(run.error), "bad")
     if run.exit_code:
         yield "exit code", Cell(str(run.exit_code), "bad")
+
+
+def _schedule(run: Run) -> Iterator[Fact]:
+    if mark := run.notes.get("schedule"):
+        planned_at = datetime.fromisoformat(mark["planned_at"])
+        yield "schedule", Cell(f"{one_line(mark['name'])}, for {words.moment(planned_at)}")
 
 
 def _places(attempts: Sequence[Attempt]) -> Iterator[Fact]:
