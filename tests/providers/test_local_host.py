@@ -19,6 +19,8 @@ from providers import host
 
 pytestmark = pytest.mark.process
 
+NAME = f"m-{os.getpid()}"  # marks on processes are seen by all: another worker ends what bears its own
+
 SCRIPT = host.__file__
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(300)"
 
@@ -56,59 +58,59 @@ def is_alive(pid: int) -> bool:
 
 
 def test_terminate_ends_whatever_bears_the_mark(tmp_path: Path, marked: Callable[..., Any]) -> None:
-    host.create(tmp_path, request("m-1"))
-    stubborn = marked("m-1", sys.executable, "-c", STUBBORN)
-    away = marked("m-1", "sh", "-c", "setsid sh -c 'echo $$; exec sleep 300' & wait")
-    other = marked("m-10", "sh", "-c", "echo $$; exec sleep 300")
+    host.create(tmp_path, request(NAME))
+    stubborn = marked(NAME, sys.executable, "-c", STUBBORN)
+    away = marked(NAME, "sh", "-c", "setsid sh -c 'echo $$; exec sleep 300' & wait")
+    other = marked(f"{NAME}0", "sh", "-c", "echo $$; exec sleep 300")
     first = stubborn.stdout.readline(), int(away.stdout.readline()), other.stdout.readline()
-    assert host.terminate(tmp_path, {"name": "m-1"})["gone"]
+    assert host.terminate(tmp_path, {"name": NAME})["gone"]
     assert not is_alive(stubborn.pid) and not is_alive(away.pid) and not is_alive(first[1])
     assert is_alive(other.pid), "the mark of another machine only begins alike"
 
 
 def test_a_child_that_cleaned_its_environment_is_ended_with_its_session(tmp_path: Path, marked: Any) -> None:
-    host.create(tmp_path, request("m-1"))
-    leader = marked("m-1", "sh", "-c", "env -i sh -c 'echo $$; exec sleep 300' & wait")
+    host.create(tmp_path, request(NAME))
+    leader = marked(NAME, "sh", "-c", "env -i sh -c 'echo $$; exec sleep 300' & wait")
     child = int(leader.stdout.readline())
-    assert host.terminate(tmp_path, {"name": "m-1"})["gone"]
+    assert host.terminate(tmp_path, {"name": NAME})["gone"]
     assert not is_alive(child)
 
 
 def test_what_cannot_be_ended_is_not_gone(tmp_path: Path, marked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    host.create(tmp_path, request("m-1"))
-    process = marked("m-1", "sleep", "300")
+    host.create(tmp_path, request(NAME))
+    process = marked(NAME, "sleep", "300")
     with monkeypatch.context() as patch:
         patch.setattr(os, "kill", lambda pid, number: None)
-        answer = host.terminate(tmp_path, {"name": "m-1", "seconds": 0.2})
+        answer = host.terminate(tmp_path, {"name": NAME, "seconds": 0.2})
     assert answer == {"gone": False, "detail": f"processes that cannot be ended: {process.pid}"}
-    machine = host.get(tmp_path, {"name": "m-1"})["machine"]
+    machine = host.get(tmp_path, {"name": NAME})["machine"]
     assert (machine["status"], machine["detail"]) == ("terminating", answer["detail"])
     assert not (tmp_path / "bill.jsonl").exists(), "it is billed while it exists"
-    assert host.terminate(tmp_path, {"name": "m-1"})["gone"]
+    assert host.terminate(tmp_path, {"name": NAME})["gone"]
 
 
 def test_a_machine_whose_directory_was_deleted_is_not_gone_while_its_processes_live(
     tmp_path: Path, marked: Any
 ) -> None:
-    process = marked("m-1", "sleep", "300")
-    assert host.get(tmp_path, {"name": "m-1"})["machine"]["detail"] == "its directory is gone, but its processes live"
-    assert host.terminate(tmp_path, {"name": "m-1"})["gone"]
+    process = marked(NAME, "sleep", "300")
+    assert host.get(tmp_path, {"name": NAME})["machine"]["detail"] == "its directory is gone, but its processes live"
+    assert host.terminate(tmp_path, {"name": NAME})["gone"]
     assert not is_alive(process.pid)
-    assert host.get(tmp_path, {"name": "m-1"}) == {"missing": True}
+    assert host.get(tmp_path, {"name": NAME}) == {"missing": True}
 
 
 def test_terminate_leaves_nothing_but_the_bill(tmp_path: Path) -> None:
-    host.create(tmp_path, request("m-1"), lambda: 1000.0)
-    shut = tmp_path / "m-1" / "shared" / "shut"
+    host.create(tmp_path, request(NAME), lambda: 1000.0)
+    shut = tmp_path / NAME / "shared" / "shut"
     shut.mkdir(parents=True)
     (shut / "file").write_text("x")
-    (tmp_path / "m-1" / "link").symlink_to(tmp_path)
+    (tmp_path / NAME / "link").symlink_to(tmp_path)
     shut.chmod(0)
-    assert host.terminate(tmp_path, {"name": "m-1"}, lambda: 1060.5) == {"gone": True, "detail": ""}
+    assert host.terminate(tmp_path, {"name": NAME}, lambda: 1060.5) == {"gone": True, "detail": ""}
     assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "bill.jsonl"]
     assert bill(tmp_path) == [
         {
-            "name": "m-1",
+            "name": NAME,
             "owner": "alice",
             "run_id": "r-1",
             "attempt": 1,
@@ -120,14 +122,14 @@ def test_terminate_leaves_nothing_but_the_bill(tmp_path: Path) -> None:
 
 
 def test_billed_once_when_killed_between_bill_and_removal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    host.create(tmp_path, request("m-1"), lambda: 1000.0)
+    host.create(tmp_path, request(NAME), lambda: 1000.0)
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", killed_here)
         with pytest.raises(KeyboardInterrupt):
-            host.terminate(tmp_path, {"name": "m-1"}, lambda: 1060.0)
-    assert host.get(tmp_path, {"name": "m-1"})["machine"]["name"] == "m-1"
-    assert host.terminate(tmp_path, {"name": "m-1"}, lambda: 2000.0)["gone"]
-    assert [(line["name"], line["end"]) for line in bill(tmp_path)] == [("m-1", 1060.0)]
+            host.terminate(tmp_path, {"name": NAME}, lambda: 1060.0)
+    assert host.get(tmp_path, {"name": NAME})["machine"]["name"] == NAME
+    assert host.terminate(tmp_path, {"name": NAME}, lambda: 2000.0)["gone"]
+    assert [(line["name"], line["end"]) for line in bill(tmp_path)] == [(NAME, 1060.0)]
 
 
 def killed_here(self: Path, target: Path) -> None:
@@ -137,28 +139,28 @@ def killed_here(self: Path, target: Path) -> None:
 
 
 def test_a_torn_line_of_the_bill_spoils_no_other(tmp_path: Path) -> None:
-    host.create(tmp_path, request("m-1"), lambda: 0.0)
+    host.create(tmp_path, request(NAME), lambda: 0.0)
     (tmp_path / "bill.jsonl").write_text('{"name": "m-0", "start": 1}\n{"name": "m-1", "st')
-    host.terminate(tmp_path, {"name": "m-1"}, lambda: 60.0)
-    assert [line["end"] for line in host.bill(tmp_path, {"name": "m-1"})["bill"]] == [60.0]
+    host.terminate(tmp_path, {"name": NAME}, lambda: 60.0)
+    assert [line["end"] for line in host.bill(tmp_path, {"name": NAME})["bill"]] == [60.0]
 
 
 def test_a_create_that_was_killed_leaves_no_machine(tmp_path: Path) -> None:
-    half = tmp_path / "m-1.new"
+    half = tmp_path / f"{NAME}.new"
     half.mkdir()
-    (half / "machine.json").write_text(json.dumps(request("m-1", created_at=0, gpu_ids=[0], gpu_total=1)))
+    (half / "machine.json").write_text(json.dumps(request(NAME, created_at=0, gpu_ids=[0], gpu_total=1)))
     assert host.list_machines(tmp_path, {"owner": "alice"}) == {"machines": []}
-    assert host.get(tmp_path, {"name": "m-1"}) == {"missing": True}
-    assert host.create(tmp_path, request("m-2", gpu_ids=[0], gpus=1))["machine"]["gpu_ids"] == [0]
+    assert host.get(tmp_path, {"name": NAME}) == {"missing": True}
+    assert host.create(tmp_path, request(f"{NAME}-2", gpu_ids=[0], gpus=1))["machine"]["gpu_ids"] == [0]
     assert not half.exists()
 
 
 def test_a_record_that_cannot_be_read_is_still_a_machine(tmp_path: Path) -> None:
-    host.create(tmp_path, request("m-1"))
-    (tmp_path / "m-1" / "machine.json").write_text("{")
-    assert host.get(tmp_path, {"name": "m-1"})["machine"]["status"] == "unknown"
-    assert host.terminate(tmp_path, {"name": "m-1"})["gone"]
-    assert host.get(tmp_path, {"name": "m-1"}) == {"missing": True}
+    host.create(tmp_path, request(NAME))
+    (tmp_path / NAME / "machine.json").write_text("{")
+    assert host.get(tmp_path, {"name": NAME})["machine"]["status"] == "unknown"
+    assert host.terminate(tmp_path, {"name": NAME})["gone"]
+    assert host.get(tmp_path, {"name": NAME}) == {"missing": True}
 
 
 def test_one_gpu_goes_to_one_of_many_that_want_it_at_once(tmp_path: Path) -> None:
@@ -169,16 +171,16 @@ def test_one_gpu_goes_to_one_of_many_that_want_it_at_once(tmp_path: Path) -> Non
 
 
 def test_one_name_asked_for_by_many_at_once_is_one_machine(tmp_path: Path) -> None:
-    asked = [ask("create", tmp_path, request("m-1")) for _ in range(6)]
+    asked = [ask("create", tmp_path, request(NAME)) for _ in range(6)]
     made = [json.loads(process.communicate()[0])["machine"]["created_at"] for process in asked]
     assert len(set(made)) == 1
 
 
 def test_many_that_end_one_machine_at_once_bill_it_once(tmp_path: Path) -> None:
-    host.create(tmp_path, request("m-1"))
-    asked = [ask("terminate", tmp_path, {"name": "m-1"}) for _ in range(4)]
+    host.create(tmp_path, request(NAME))
+    asked = [ask("terminate", tmp_path, {"name": NAME}) for _ in range(4)]
     assert [json.loads(process.communicate()[0])["gone"] for process in asked] == [True] * 4
-    assert [line["name"] for line in bill(tmp_path)] == ["m-1"]
+    assert [line["name"] for line in bill(tmp_path)] == [NAME]
 
 
 @pytest.mark.parametrize(
@@ -205,25 +207,25 @@ def test_docker_that_hangs_holds_up_only_what_may_run_in_it(
     fake_docker(tmp_path, "sleep 60")
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
     monkeypatch.setattr(host, "_DOCKER_SECONDS", 0.2)
-    host.create(tmp_path / "root", request("m-1"))
-    (tmp_path / "root/m-1/state.json").write_text(json.dumps({"runs_in": runs_in}))
-    (tmp_path / "root/m-1/job.json").write_text(json.dumps({"container": {"image": "i"}}))
-    assert host.terminate(tmp_path / "root", {"name": "m-1"})["gone"] is gone
+    host.create(tmp_path / "root", request(NAME))
+    (tmp_path / f"root/{NAME}/state.json").write_text(json.dumps({"runs_in": runs_in}))
+    (tmp_path / f"root/{NAME}/job.json").write_text(json.dumps({"container": {"image": "i"}}))
+    assert host.terminate(tmp_path / "root", {"name": NAME})["gone"] is gone
 
 
 def test_docker_that_is_off_holds_up_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_docker(tmp_path, "echo 'Cannot connect to the Docker daemon' >&2; exit 1")
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
-    host.create(tmp_path / "root", request("m-1"))
-    (tmp_path / "root/m-1/state.json").write_text(json.dumps({"runs_in": "container"}))
-    assert host.terminate(tmp_path / "root", {"name": "m-1"})["gone"]
+    host.create(tmp_path / "root", request(NAME))
+    (tmp_path / f"root/{NAME}/state.json").write_text(json.dumps({"runs_in": "container"}))
+    assert host.terminate(tmp_path / "root", {"name": NAME})["gone"]
 
 
 def test_a_container_that_cannot_be_removed_is_not_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_docker(tmp_path, '[ "$1" = ps ] && echo c0ffee')
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
-    host.create(tmp_path / "root", request("m-1"))
-    answer = host.terminate(tmp_path / "root", {"name": "m-1"})
+    host.create(tmp_path / "root", request(NAME))
+    answer = host.terminate(tmp_path / "root", {"name": NAME})
     assert answer == {"gone": False, "detail": "containers that cannot be removed: c0ffee"}
 
 
