@@ -1,22 +1,22 @@
 """A machine as the controller sees it: the agent's commands as methods, over any Transport.
 
 Owns the wire format of `designs/0002-the-agent.md` on the controller's side. Knows no cloud, no run and no store.
-Whatever a machine answers is checked and bounded here: an answer that makes no sense raises AgentError.
+Whatever a machine answers is checked and bounded (jobs/answers.py): what makes no sense raises AgentError.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from jobs import answers
+from jobs.answers import AgentError, FileEntry, Json, Manifest
 from jobs.transport.base import ByteRange, Completed, Transport, TransportError
-
-Json = dict[str, Any]
 
 STREAMS = ("log", "metrics", "telemetry", "events")
 _PATHS = {
@@ -37,15 +37,10 @@ for name, text in json.load(sys.stdin).items():
         file.write(text.encode())
     os.replace(path + ".new", path)
 """
-_RECORD_BYTES = 64 * 1024
 _CHUNK = 1024 * 1024
 _SHORT_REQUEST = 4096
 MOST_FILES = 500_000  # a machine that lists more wants to fill this computer's memory
 LISTING_BYTES = 256 * 1024 * 1024
-
-
-class AgentError(Exception):
-    """The agent said no, or something that is not its language. The machine was reached."""
 
 
 @dataclass(frozen=True)
@@ -56,24 +51,6 @@ class Visit:
     exit: Json | None
     new: Mapping[str, bytes] = field(default_factory=dict)
     drained: bool = True  # False: some stream had more than the limit, look again at once
-
-
-@dataclass(frozen=True)
-class FileEntry:
-    """A regular file below the job's working directory, as the machine describes it."""
-
-    path: str  # POSIX, relative
-    bytes: int
-    mtime_ns: int
-    sha256: str | None
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """The files that matched, and those that could not be described, with the reason."""
-
-    files: tuple[FileEntry, ...]
-    skipped: tuple[tuple[str, str], ...] = ()
 
 
 class Machine:
@@ -94,18 +71,18 @@ class Machine:
         argv = [*self._python, "-c", _PUT, self._directory]
         done = self._transport.run(argv, stdin=json.dumps(sources).encode(), timeout=timeout)
         if done.exit_code != 0:
-            raise AgentError(f"cannot write the agent on the machine: {_text(done.stderr)}")
+            raise AgentError(f"cannot write the agent on the machine: {answers.end_of(done.stderr)}")
 
     def probe(self, *, docker: bool = True, timeout: float = 60) -> Json:
         """Facts about the machine: GPUs, CPUs, memory, disk, Python, and Docker where it matters. See designs/0002."""
-        return self._ask("probe", {"docker": docker}, timeout=timeout)
+        return answers.facts(self._ask("probe", {"docker": docker}, timeout=timeout))
 
     def unpack(self, bundle: Path, digest: str, *, folder: str | None = None, timeout: float = 120) -> Json:
         """Ship a tar file into the job's working directory, or a folder of it; doing it twice changes nothing."""
         argv = [*self._unpack, "unpack", digest, *([folder] if folder else [])]
         with bundle.open("rb") as tar:
             done = self._transport.send(argv, _chunks(tar), timeout=timeout)
-        return _answer(done)
+        return answers.answer(done)
 
     def has_image(self, name: str, *, docker: str, timeout: float = 60) -> bool:
         """Whether the machine's Docker has the image; `docker` is the client that the probe found to answer."""
@@ -115,7 +92,7 @@ class Machine:
         """Give the machine's Docker an image, as `docker save` packs it."""
         done = self._transport.send([docker, "load", "--quiet"], chunks, timeout=timeout)
         if done.exit_code != 0:
-            raise AgentError(f"docker load: {_text(done.stderr)}")
+            raise AgentError(f"docker load: {answers.end_of(done.stderr)}")
 
     def start(
         self, job: Json, secrets: Mapping[str, str], *, registry: Mapping[str, str] | None = None, timeout: float = 60
@@ -130,13 +107,13 @@ class Machine:
 
     def visit(self, offsets: Mapping[str, int], *, limit: int = 4 * _CHUNK, timeout: float = 30) -> Visit:
         """Records and the next bytes of every stream from its offset, in one round trip, `limit` bytes per stream."""
-        wanted = [self._range("state.json", 0, _RECORD_BYTES), self._range("exit.json", 0, _RECORD_BYTES)]
+        wanted = [self._range("state.json", 0, answers.RECORD_BYTES), self._range("exit.json", 0, answers.RECORD_BYTES)]
         wanted += [self._range(_PATHS[name], offsets.get(name, 0), limit) for name in STREAMS]
         state, ended, *streams = self._transport.read(wanted, timeout=timeout)
         new = {name: chunk or b"" for name, chunk in zip(STREAMS, streams, strict=True)}
         return Visit(
-            state=_record(state, "state.json"),
-            exit=_record(ended, "exit.json"),
+            state=answers.state(state),
+            exit=answers.exit_record(ended),
             new=new,
             drained=all(len(chunk) < limit for chunk in new.values()),
         )
@@ -156,16 +133,16 @@ class Machine:
         end: Json | None = None
         with self._transport.receive(argv, stdin=stdin, timeout=timeout) as chunks:
             for line in _lines(_bounded(chunks)):  # to the command's own end: to kill it would take two round trips
-                row = _object(line)
+                row = answers.parsed(line)
                 if end is not None or len(entries) > MOST_FILES:
                     raise AgentError("the list of files does not end")
                 if row.get("end"):
                     end = row
                 else:
-                    entries.append(_entry(row))
+                    entries.append(answers.entry(row))
         if end is None:
             raise AgentError("the list of files ended in the middle")
-        return Manifest(tuple(entries), _skipped(end))
+        return Manifest(tuple(entries), answers.skipped(end))
 
     @contextmanager
     def pack(self, paths: Sequence[str], *, timeout: float = 120) -> Iterator[Iterator[bytes]]:
@@ -180,6 +157,15 @@ class Machine:
         argv, stdin = self._gathering("cut", {"path": path, "offset": offset, "limit": length})
         with self._transport.receive(argv, stdin=stdin, timeout=timeout) as chunks:
             yield chunks
+
+    @contextmanager
+    def as_long_as(self, may_go_on: Callable[[], bool]) -> Iterator[None]:
+        """What is asked inside ends with TransportError once `may_go_on` says no, whatever progress it makes."""
+        before, self._transport.may_go_on = self._transport.may_go_on, may_go_on
+        try:
+            yield
+        finally:
+            self._transport.may_go_on = before
 
     def execute(self, argv: Sequence[str], *, timeout: float = 60) -> Completed:
         """Run any command there, for `gpujob exec` and diagnosis."""
@@ -197,7 +183,7 @@ class Machine:
 
     def _ask(self, command: str, request: Json | None = None, *, timeout: float) -> Json:
         stdin = b"" if request is None else json.dumps(request).encode()
-        return _answer(self._transport.run([*self._agent, command], stdin=stdin, timeout=timeout))
+        return answers.answer(self._transport.run([*self._agent, command], stdin=stdin, timeout=timeout))
 
     def _range(self, name: str, offset: int, limit: int) -> ByteRange:
         return ByteRange(f"{self._directory}/{name}", offset, limit)
@@ -209,14 +195,18 @@ def _chunks(source: Any) -> Iterator[bytes]:
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    rest = b""
+    rest = bytearray()  # not joined anew with each chunk: a machine may send a byte at a time
     for chunk in chunks:
-        *whole, rest = (rest + chunk).split(b"\n")
+        first, *others = chunk.split(b"\n")
+        rest += first
         if len(rest) > _CHUNK:
             raise AgentError("the machine sent a line of over 1 MiB")
-        yield from (line for line in whole if line)
+        if others:
+            *whole, last = bytes(rest), *others
+            rest = bytearray(last)
+            yield from (line for line in whole if line)
     if rest:
-        yield rest
+        yield bytes(rest)
 
 
 def _bounded(chunks: Iterable[bytes]) -> Iterator[bytes]:
@@ -228,51 +218,4 @@ def _bounded(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield chunk
 
 
-def _answer(done: Completed) -> Json:
-    if done.exit_code == 0:
-        return _object(done.stdout)
-    try:
-        reason = _object(done.stdout).get("error") or _text(done.stderr)
-    except AgentError:
-        reason = _text(done.stderr) or f"exit code {done.exit_code}"
-    raise AgentError(str(reason))
-
-
-def _object(raw: bytes) -> Json:
-    try:
-        value = json.loads(raw)
-    except ValueError as error:
-        raise AgentError(f"not JSON: {_text(raw)!r}") from error
-    if not isinstance(value, dict):
-        raise AgentError(f"not a JSON object: {_text(raw)!r}")
-    return value
-
-
-def _record(raw: bytes | None, name: str) -> Json | None:
-    if raw is None:
-        return None
-    if len(raw) >= _RECORD_BYTES:
-        raise AgentError(f"{name} is over {_RECORD_BYTES} bytes")
-    return _object(raw)
-
-
-def _entry(row: Json) -> FileEntry:
-    try:
-        sha256 = None if row.get("sha256") is None else str(row["sha256"])
-        return FileEntry(str(row["path"]), int(row["bytes"]), int(row["mtime_ns"]), sha256)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise AgentError(f"not a file entry: {row!r}") from error
-
-
-def _skipped(end: Json) -> tuple[tuple[str, str], ...]:
-    try:
-        return tuple((str(item["path"]), str(item["why"])) for item in end.get("skipped", []))
-    except (KeyError, TypeError) as error:
-        raise AgentError(f"not the end of a list of files: {str(end)[:200]}") from error
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "replace").strip()[-400:]
-
-
-__all__ = ["STREAMS", "AgentError", "FileEntry", "Machine", "Manifest", "TransportError", "Visit"]
+__all__ = ["STREAMS", "AgentError", "FileEntry", "Json", "Machine", "Manifest", "TransportError", "Visit"]

@@ -6,7 +6,7 @@ caller's limit, and every call ends within its timeout. Both output streams are 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -39,7 +39,13 @@ class ByteRange:
 
 
 class Transport(Protocol):
-    """One machine, reached in one way. Safe to use from one thread at a time; `close` may come from any."""
+    """One machine, reached in one way. Safe to use from one thread at a time; `close` may come from any.
+
+    `may_go_on` is asked several times a second while a command runs: when it says no, the call ends with
+    TransportError, whatever progress it makes.
+    """
+
+    may_go_on: Callable[[], bool]
 
     def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float) -> Completed:
         """Run a command to its end. Raises TransportError; a non-zero exit code is a value."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum, auto
 from typing import Protocol
@@ -17,6 +17,11 @@ from jobs.transport.base import Completed, TransportError
 
 OUTPUT_LIMIT = 1024 * 1024
 _TAIL = 2000
+
+
+def always() -> bool:
+    """For a transport that nobody has told otherwise."""
+    return True
 
 
 class CommandFailed(TransportError):
@@ -33,10 +38,14 @@ class Stream(Enum):
 
 
 class Patience:
-    """How long to wait: for the whole command, or, when it renews, for the next sign of progress."""
+    """How long to wait: for the whole command, or, when it renews, for the next sign of progress.
 
-    def __init__(self, seconds: float, *, renews: bool) -> None:
+    In any case no longer than `may_go_on` says.
+    """
+
+    def __init__(self, seconds: float, *, renews: bool, may_go_on: Callable[[], bool] = always) -> None:
         self.seconds = seconds
+        self._may_go_on = may_go_on
         self._renews = renews
         self._until = time.monotonic() + seconds
 
@@ -48,6 +57,8 @@ class Patience:
             self._until = time.monotonic() + self.seconds
 
     def check(self, what: str) -> None:
+        if not self._may_go_on():
+            raise TransportError(f"{what} was broken off before its end")
         if self.left() > 0:
             return
         failed = "made no progress" if self._renews else "did not end"
@@ -100,19 +111,21 @@ class Running(Protocol):
 class CommandTransport(ABC):
     """`run`, `send` and `receive` for whoever can start a command."""
 
+    may_go_on: Callable[[], bool] = staticmethod(always)
+
     @abstractmethod
     def _open(self, argv: Sequence[str], chunks: Iterable[bytes], patience: Patience) -> Running:
         """Start a command whose stdin is `chunks`; an empty tuple means none."""
 
     def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float) -> Completed:
-        return self._complete(argv, _input(stdin), Patience(timeout, renews=False))
+        return self._complete(argv, _input(stdin), self._patience(timeout, renews=False))
 
     def send(self, argv: Sequence[str], chunks: Iterable[bytes], *, timeout: float) -> Completed:
-        return self._complete(argv, chunks, Patience(timeout, renews=True))
+        return self._complete(argv, chunks, self._patience(timeout, renews=True))
 
     @contextmanager
     def receive(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float) -> Iterator[Iterator[bytes]]:
-        running = self._open(argv, _input(stdin), Patience(timeout, renews=True))
+        running = self._open(argv, _input(stdin), self._patience(timeout, renews=True))
         try:
             yield _stdout(running, argv)
         finally:
@@ -129,6 +142,9 @@ class CommandTransport(ABC):
             return Completed(running.exit_code(), kept[Stream.STDOUT].content(), kept[Stream.STDERR].content())
         finally:
             running.end()
+
+    def _patience(self, seconds: float, *, renews: bool) -> Patience:
+        return Patience(seconds, renews=renews, may_go_on=self.may_go_on)
 
 
 def name_of(argv: Sequence[str]) -> str:

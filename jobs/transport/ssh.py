@@ -43,7 +43,7 @@ _DEFAULT_KEYS = ("id_ed25519", "id_ecdsa", "id_rsa")
 # Says where a command's own output begins, whatever the login shell's files print before, and which process to kill.
 _START = r"""printf '\036gpujob %s\n' "$$"; exec "$@" """
 _START_WITHOUT_INPUT = f"{_START}</dev/null"
-_STARTED = re.compile(rb"\x1egpujob (\d+)\n")
+_STARTED = re.compile(rb"\x1egpujob ([0-9]{1,10})\n")
 _KILL = 'kill -s KILL -- "-$1" 2>/dev/null || kill -s KILL "$1"'
 
 
@@ -76,7 +76,7 @@ class SshTransport(CommandTransport):
 
     def read(self, ranges: Sequence[ByteRange], *, timeout: float) -> list[bytes | None]:
         question = Question(ranges)
-        done = self._complete(question.argv, (), Patience(timeout, renews=False), limit=question.bound)
+        done = self._complete(question.argv, (), self._patience(timeout, renews=False), limit=question.bound)
         try:
             return question.answer(done)
         except ValueError as error:
@@ -232,6 +232,7 @@ class _Command:
                 moved = True
                 yield stream, chunk
                 self._patience.progressed()  # the caller's own time does not count
+                self._patience.check(self._name)  # here, too: more may come than is ever taken away
             if over:
                 break
             moved = self._write() or moved

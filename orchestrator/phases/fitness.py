@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from jobs.spec import Spec
 from orchestrator.records import Json
 from providers.base import GB, Offer, Traits
@@ -23,9 +25,11 @@ def shortcoming(spec: Spec, offer: Offer, facts: Json, traits: Traits, *, image:
 
 
 def _python(facts: Json) -> str | None:
-    version = str(facts.get("python", ""))
-    parts = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
-    return None if parts >= (3, 8) else f"its python3 is {version or 'missing'}, 3.8 or newer is needed"
+    version = str(facts.get("python") or "")
+    found = re.match(r"([0-9]{1,3})\.([0-9]{1,3})", version)
+    if found is not None and (int(found[1]), int(found[2])) >= (3, 8):
+        return None
+    return f"its python3 is {version or 'missing'}, 3.8 or newer is needed"
 
 
 def _gpus(offer: Offer, facts: Json, *, simulated: bool) -> str | None:

@@ -151,6 +151,48 @@ def test_receive_gives_up_on_silence_but_not_on_slow_output_or_a_slow_caller(tra
         list(chunks)
 
 
+class TestNoLonger:
+    """A machine may make progress for ever: whoever waits for it says when that is enough."""
+
+    DRIP = "while :; do echo x; sleep 0.1; done"
+
+    def test_drops_out_of_a_command(self, transport: Transport) -> None:
+        until = time.monotonic() + 1
+        transport.may_go_on = lambda: time.monotonic() < until
+        with (
+            transport.receive(shell(self.DRIP), timeout=30) as chunks,
+            pytest.raises(TransportError, match="was broken off before its end"),
+        ):
+            for _ in chunks:
+                pass
+        assert time.monotonic() < until + 5
+        transport.may_go_on = lambda: True
+        assert transport.run(["echo", "next"], timeout=10).stdout == b"next\n"
+
+    @pytest.mark.parametrize(
+        "script", ["head -c 1; exec sleep 60", "while head -c 1000 >/dev/null; do sleep 0.1; done", DRIP]
+    )
+    def test_drops_into_a_command(self, transport: Transport, script: str) -> None:
+        until = time.monotonic() + 1
+        transport.may_go_on = lambda: time.monotonic() < until
+        with pytest.raises(TransportError, match="was broken off before its end"):
+            transport.send(shell(script), (bytes(MIB) for _ in range(400)), timeout=30)
+        assert time.monotonic() < until + 5
+        transport.may_go_on = lambda: True
+        assert transport.run(["echo", "next"], timeout=10).stdout == b"next\n"
+
+
+def test_words_on_stderr_without_end_are_no_output(transport: Transport) -> None:
+    until = time.monotonic() + 1
+    transport.may_go_on = lambda: time.monotonic() < until
+    with (
+        transport.receive(shell("exec yes >&2"), timeout=30) as chunks,
+        pytest.raises(TransportError, match="was broken off"),
+    ):
+        next(chunks)
+    assert time.monotonic() < until + 5
+
+
 def test_leaving_receive_early_ends_the_command(transport: Transport, tmp_path: Path) -> None:
     with transport.receive(shell('echo $$ > "$1"; echo ready; sleep 100', str(tmp_path / "pid")), timeout=10) as chunks:
         assert next(chunks) == b"ready\n"
