@@ -14,9 +14,9 @@ from jobs.machine import AgentError
 from jobs.streams import AttemptFiles
 from jobs.transport.base import TransportError
 from orchestrator import ledger, unclear
+from orchestrator.phases.copying import is_waited_for_no_more, while_it_is_waited_for
 from orchestrator.phases.renting import LISTING_LAG, look_up, write_down
 from orchestrator.phases.running import fate, pull_checkpoint, read_metrics, values_to_hide
-from orchestrator.phases.stopping import is_used_up
 from orchestrator.phases.visit import Next, Visit
 from orchestrator.records import AttemptOutcome, Json, Outcome, Phase
 from orchestrator.reports.html import write_report
@@ -24,6 +24,8 @@ from orchestrator.settlement import is_final, machine_of
 from providers.errors import NotFound, ProviderError
 
 COLLECT_LIMIT = timedelta(minutes=10)  # without any progress
+LONGEST_NAME = 300  # of one in an event
+MOST_TOLD = 20  # of what is missing, an event each
 BILLING_DOUBT = timedelta(minutes=5)  # after that a run says that it may still be billing
 
 _MACHINE_IS_GONE = (AttemptOutcome.HOST_LOST, AttemptOutcome.PREEMPTED)
@@ -46,9 +48,10 @@ def collect(visit: Visit) -> Next:
     """The rest of the streams, the artifacts, the last checkpoint; also of a job that failed."""
     try:
         _drain(visit)
-        _pull_artifacts(visit)
-        if visit.spec.checkpoint is not None and visit.current.outcome is not AttemptOutcome.SUCCEEDED:
-            pull_checkpoint(visit, visit.spec.checkpoint.path, visit.folder.checkpoints)
+        with while_it_is_waited_for(visit):
+            _pull_artifacts(visit)
+            if visit.spec.checkpoint is not None and visit.current.outcome is not AttemptOutcome.SUCCEEDED:
+                pull_checkpoint(visit, visit.spec.checkpoint.path, visit.folder.checkpoints)
     except (TransportError, AgentError) as error:
         return _collect_again(visit, error)
     return Next(Phase.TEARDOWN)
@@ -92,7 +95,7 @@ def _drain(visit: Visit) -> None:
         files.append(offsets, look.new, secrets=values_to_hide(visit), final=look.drained)
         if look.drained:
             break
-        if visit.since("draining") > COLLECT_LIMIT or is_used_up(visit):
+        if visit.since("draining") > COLLECT_LIMIT or is_waited_for_no_more(visit):
             visit.note("warning", "the log could not be copied whole: it goes on and on")
             break
     read_metrics(visit, final=True)
@@ -108,8 +111,11 @@ def _pull_artifacts(visit: Visit) -> None:
     visit.note("artifacts", f"{len(pulled.files)} artifacts, {pulled.bytes} bytes", complete=run.artifacts_complete)
     for pattern in pulled.unmatched:
         visit.note("warning", f"artifacts: nothing matches {pattern}")
-    for path, why in pulled.missing:
-        visit.note("warning", f"artifact {path} is missing: {why}")
+    for path, why in pulled.missing[:MOST_TOLD]:
+        visit.note("warning", f"artifact {path[:LONGEST_NAME]} is missing: {why}")
+    if len(pulled.missing) > MOST_TOLD:
+        more = len(pulled.missing) - MOST_TOLD
+        visit.note("warning", f"{more} more artifacts are missing; {folder.manifest} lists all of them")
 
 
 def _collect_again(visit: Visit, error: Exception) -> Next:
@@ -126,7 +132,7 @@ def _collect_again(visit: Visit, error: Exception) -> Next:
         attempt = visit.current
         attempt.outcome, attempt.error = gone, "the machine went away before everything was brought home"
         visit.note("attempt", f"attempt {attempt.number} {gone.value.replace('_', ' ')}: {attempt.error}")
-    if is_lost or failing_for > COLLECT_LIMIT or is_used_up(visit):
+    if is_lost or failing_for > COLLECT_LIMIT or is_waited_for_no_more(visit):
         read_metrics(visit, final=True)
         visit.run.artifacts_complete = not visit.spec.artifacts
         visit.note("warning", f"artifacts could not be collected: {error}")

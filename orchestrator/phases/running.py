@@ -17,6 +17,7 @@ from jobs.metrics import MetricsFile
 from jobs.streams import AttemptFiles
 from jobs.transport.base import AccessRefused, TransportError
 from orchestrator import ledger, secrets
+from orchestrator.phases.copying import while_it_runs, while_it_ships
 from orchestrator.phases.jobfile import job_file, verdict
 from orchestrator.phases.stopping import (
     GRACE_SECONDS,
@@ -43,9 +44,10 @@ def ship(visit: Visit) -> Next:
     if close_if_stopped(visit):
         return Next(Phase.TEARDOWN)
     try:
-        _ship_image(visit)
-        visit.machine().unpack(visit.folder.bundle, str(visit.run.notes["bundle_digest"]))
-        _restore_checkpoint(visit)
+        with while_it_ships(visit):
+            _ship_image(visit)
+            visit.machine().unpack(visit.folder.bundle, str(visit.run.notes["bundle_digest"]))
+            _restore_checkpoint(visit)
     except AccessRefused as error:
         return _lost(visit, str(error))
     except images.ImageError as error:
@@ -226,7 +228,7 @@ def _not_answering(visit: Visit, error: Exception) -> Next:
 def _note_state(visit: Visit, look: Look) -> None:
     """Tell when the agent goes from one state to the next; a job that is over at once was still started."""
     state = look.state or {}
-    phase = str(state.get("phase", ""))
+    phase = state.get("phase")
     if phase and phase != visit.current.notes.get("agent"):
         visit.remember(agent=phase, runs_in=state.get("runs_in"), image_digest=state.get("image_digest"))
         visit.note("agent", phase, **{name: state.get(name) for name in ("runs_in", "detail", "image_digest")})
@@ -340,10 +342,11 @@ def _pull_meanwhile(visit: Visit) -> None:
     """Artifacts and checkpoints come over while the job runs: what is here cannot be lost with the machine."""
     spec, folder = visit.spec, visit.folder
     try:
-        if spec.artifacts and _is_due(visit, "artifacts", PULL_EVERY):
-            artifacts.pull(visit.machine(), spec.artifacts, folder.artifacts, folder.manifest, final=False)
-        if spec.checkpoint is not None and _is_due(visit, "checkpoint", spec.checkpoint.every):
-            pull_checkpoint(visit, spec.checkpoint.path, folder.checkpoints)
+        with while_it_runs(visit):
+            if spec.artifacts and _is_due(visit, "artifacts", PULL_EVERY):
+                artifacts.pull(visit.machine(), spec.artifacts, folder.artifacts, folder.manifest, final=False)
+            if spec.checkpoint is not None and _is_due(visit, "checkpoint", spec.checkpoint.every):
+                pull_checkpoint(visit, spec.checkpoint.path, folder.checkpoints)
     except (TransportError, AgentError, OSError) as error:
         visit.note("warning", f"could not copy from the machine, trying again later: {error}")
 

@@ -25,6 +25,7 @@ _RUNS_NO_MORE = (
     InstanceStatus.FAILED,
     InstanceStatus.PREEMPTED,
 )
+LONGEST_TEXT = 4000  # of an event
 NOTED_EVERY = 10.0  # seconds; noted less often than looked, as each note is a write
 
 
@@ -110,7 +111,7 @@ class Visit:
         self.events, self.charges, self.changed = [], [], False
 
     def note(self, kind: str, text: str, **details: object) -> None:
-        """Tell a person and a program what happened."""
+        """Tell a person and a program what happened; a text that a machine made long is cut."""
         self.changed = True
         self.events.append(
             Event(
@@ -119,7 +120,7 @@ class Visit:
                 at=self.now,
                 phase=self.run.phase,
                 kind=kind,
-                text=text,
+                text=text[:LONGEST_TEXT],
                 details=details,
             )
         )

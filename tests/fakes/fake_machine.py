@@ -84,6 +84,7 @@ class FakeMachine:
         self._clock = clock
         self._is_up = is_up
         self._born = self._now()
+        self.may_go_on: Callable[[], bool] = lambda: True
         self._start = 0.0
         self._stop: tuple[float, float, str] | None = None  # asked at, grace, reason
         self._streams = {name: _Stream(getattr(self.script, name)) for name in STREAMS}
@@ -165,6 +166,14 @@ class FakeMachine:
         if path not in self._files():
             raise AgentError(f"there is no {path}")
         yield iter([self._files()[path][1][offset : offset + length]])
+
+    @contextmanager
+    def as_long_as(self, may_go_on: Callable[[], bool]) -> Iterator[None]:
+        self.may_go_on = may_go_on
+        try:
+            yield
+        finally:
+            self.may_go_on = lambda: True
 
     def execute(self, argv: Sequence[str], *, timeout: float = 60) -> Completed:
         self._reach()
