@@ -127,9 +127,9 @@ def _clear(target: Path, wanted: set[str]) -> None:
 
 
 def _link(old: Path, new: Path) -> None:
-    new.parent.mkdir(parents=True, exist_ok=True)
-    new.unlink(missing_ok=True)
-    with suppress(OSError):  # a disk without hard links: it is copied from the machine again
+    with suppress(OSError):  # a disk without hard links, or no place for it: the copy from the machine will tell
+        new.parent.mkdir(parents=True, exist_ok=True)
+        new.unlink(missing_ok=True)
         os.link(old, new)
 
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from jobs import room
 from jobs.agent.unpack import FILES, Member, TarError, members, write_all
 from jobs.machine import AgentError, FileEntry, Machine
 from jobs.transport.exchange import CommandFailed
@@ -27,16 +28,14 @@ CHANGED = "it changed while it was copied"
 _CHUNK = 1024 * 1024
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _ABOUT_THE_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY)
+_LONGEST_NAME = 255  # of most file systems, in bytes
+_LONGEST_PATH = 3000  # less than the 4096 of Linux, which the folder counts for, too
 _TAR_OVERHEAD = 8192  # headers and padding of a member, besides twice its name
 _TAR_END = 2 * 1024 * 1024
 
 _HOLE = 4096  # a block of most file systems
 
 Why = dict[str, str]
-
-
-class _TooBig(OSError):
-    """A file for which this disk has no room."""
 
 
 class Copies:
@@ -71,25 +70,28 @@ class Copies:
     def fetch(self, machine: Machine, entries: Sequence[FileEntry], on_whole: Callable[[FileEntry], None]) -> Why:
         """Copy files that were not refused; `on_whole` is called as each is in its place. Returns what did not come.
 
-        Raises OSError when this disk is full, or too small for what was announced; what came of a big file stays.
+        Raises OSError when this disk has no room for what was announced (jobs/room.py); what came of a big file stays.
         """
-        self._partial.mkdir(parents=True, exist_ok=True)
+        for folder in (self._folder, self._partial):
+            folder.mkdir(parents=True, exist_ok=True)
         self._drop_stale(entries)
         failed: Why = {}
         small = [entry for entry in entries if entry.bytes < BIG]
         if small:
             failed |= self._fetch_small(machine, small, on_whole)
-        too_big = None
+        no_room = None
         for entry in entries:
             if entry.bytes < BIG:
                 continue
             try:
-                if why := self._fetch_big(machine, entry, on_whole):
-                    failed[entry.path] = why
-            except _TooBig as error:
-                too_big = error  # others may have room
-        if too_big is not None:
-            raise too_big
+                self._require_room(entry)
+            except OSError as error:
+                no_room = error  # others may have room
+                continue
+            if why := self._fetch_big(machine, entry, on_whole):
+                failed[entry.path] = why
+        if no_room is not None:
+            raise no_room
         with suppress(OSError):
             self._partial.rmdir()
         return failed
@@ -113,12 +115,25 @@ class Copies:
             return "its name cannot be spelt on this disk"
         if entry.bytes < 0 or entry.sha256 is None or not _SHA256.fullmatch(entry.sha256):
             return "the machine did not say what is in it"
+        raw = os.fsencode(entry.path)
+        if len(raw) > _LONGEST_PATH or max(map(len, raw.split(b"/"))) > _LONGEST_NAME:
+            return "its name is too long for this disk"
         parent = "/".join(parts[:-1])
         if parent not in real:
-            for depth in range(1, len(parts)):
-                if self._folder.joinpath(*parts[:depth]).is_symlink():
-                    return f"{'/'.join(parts[:depth])} is a link in the local folder"
+            if link := self._link_on_the_way(parts[:-1]):
+                return f"{link} is a link in the local folder"
             real.add(parent)
+        return None
+
+    def _link_on_the_way(self, folders: Sequence[str]) -> str | None:
+        for depth in range(1, len(folders) + 1):
+            way = "/".join(folders[:depth])
+            try:
+                found = os.lstat(f"{self._folder}/{way}")
+            except OSError:
+                return None  # it is not there, and nothing is below it
+            if stat.S_ISLNK(found.st_mode):
+                return way
         return None
 
     def _clashes(self, entries: Sequence[FileEntry]) -> Why:
@@ -173,6 +188,7 @@ class Copies:
     def _keep(self, entry: FileEntry, member: Member, on_whole: Callable[[FileEntry], None]) -> str | None:
         if member.size != entry.bytes:
             return CHANGED
+        room.require(self._folder, member.size, entry.path)
         part = self._part(entry)
         digest = hashlib.sha256()
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
@@ -184,6 +200,14 @@ class Copies:
             os.close(descriptor)
         return self._place(entry, part, digest.hexdigest(), member.size, on_whole)
 
+    def _require_room(self, entry: FileEntry) -> None:
+        """Before the disk is filled with what will not fit, or with what a machine only says that it has."""
+        try:
+            here = os.lstat(self._part(entry)).st_size
+        except FileNotFoundError:
+            here = 0
+        room.require(self._folder, entry.bytes - (here if here <= entry.bytes else 0), entry.path)
+
     def _fetch_big(self, machine: Machine, entry: FileEntry, on_whole: Callable[[FileEntry], None]) -> str | None:
         part = Path(self._part(entry))
         with part.open("a+b", buffering=0) as file:
@@ -191,7 +215,6 @@ class Copies:
             if size > entry.bytes:
                 size = file.truncate(0)
             left = entry.bytes - size
-            self._refuse_too_big(entry, left)
             digest = _digest(part)
             try:
                 if left:
@@ -203,13 +226,6 @@ class Copies:
             part.unlink(missing_ok=True)
             return CHANGED
         return self._place(entry, str(part), digest.hexdigest(), part.stat().st_size, on_whole)
-
-    def _refuse_too_big(self, entry: FileEntry, left: int) -> None:
-        """Before the disk is filled with what will not fit, or with what a machine only says that it has."""
-        free = shutil.disk_usage(self._partial).free
-        if left > free:
-            why = f"No space left on device: {left} bytes of {entry.path} are to come, and {free} are free"
-            raise _TooBig(errno.ENOSPC, why, str(self._folder))
 
     def _place(
         self, entry: FileEntry, part: str, digest: str, size: int, on_whole: Callable[[FileEntry], None]

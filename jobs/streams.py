@@ -13,6 +13,8 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from jobs import room
+
 NAMES = ("log", "metrics", "telemetry", "events")
 _REDACTED = ("log", "metrics", "events")
 _SHORTEST_SECRET = 4  # of less, too much that is harmless would be starred out
@@ -39,13 +41,14 @@ class AttemptFiles:
         """Append each chunk that begins where its file ends now.
 
         A chunk's end that may be the beginning of a secret stays out, to be read again with what follows; when it is
-        `final`, nothing follows. An OSError passes through: what was written before it counts.
+        `final`, nothing follows. An OSError passes through, also that of `jobs/room.py`: what was written counts.
         """
         hidden = _variants(secrets)
         with self._locked():
             for name, chunk in new.items():
                 shown = redact(chunk, hidden, final=final) if name in _REDACTED else chunk
                 if shown:
+                    room.require(self._folder, len(shown), f"the {name}")
                     _append(self._folder / name, offsets[name], shown)
 
     @contextmanager

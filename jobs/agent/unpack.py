@@ -27,6 +27,7 @@ NO_SPACE = "no space left on the machine's disk"
 RECORD = 512
 FILES = (b"0", b"\0", b"7")  # the kinds of entries that are regular files
 NAME_LIMIT = 1024 * 1024  # of a name or an extended header in a tar stream
+KEYS = (b"path", b"linkpath", b"size", b"mtime")  # of an extended header
 DIGITS = 30  # more than any number there has; a million of them would take long to read
 OUT = "%r is a link out of the working directory"
 
@@ -257,7 +258,8 @@ def members(chunks: Iterable[bytes]) -> Iterator[Member]:
         if member.kind in (b"L", b"K"):
             known[b"path" if member.kind == b"L" else b"linkpath"] = stream.take_padded(member).rstrip(b"\0")
         elif member.kind == b"x":
-            known.update(_extended(stream.take_padded(member)))
+            # Of what there may be without end, only what is used: a stream may come from a machine of another's.
+            known.update((key, value) for key, value in _extended(stream.take_padded(member)) if key in KEYS)
         elif member.kind == b"g":
             stream.take_padded(member)  # comments, as `git archive` writes them
         else:
@@ -381,14 +383,15 @@ def _decimal(text: bytes) -> int:
 
 def _extended(block: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Keys and values of an extended header: "LENGTH KEY=VALUE\n", again and again."""
-    while block:
-        length, space, _ = block.partition(b" ")
-        size = _decimal(length)
-        key, equals, value = block[len(length) + 1 : size].partition(b"=")
-        if not space or not equals or value[-1:] != b"\n" or size > len(block):
+    start = 0
+    while start < len(block):
+        space = block.find(b" ", start, start + DIGITS)
+        end = start + _decimal(block[start:space]) if space > start else 0
+        key, equals, value = block[space + 1 : max(end, 0)].partition(b"=")
+        if not equals or value[-1:] != b"\n" or end > len(block):
             raise TarError("an extended header makes no sense")
         yield key, value[:-1]
-        block = block[size:]
+        start = end
 
 
 # ---- what the others have too ----------------------------------------------------------------------------------------

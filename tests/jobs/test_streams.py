@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,22 @@ def test_a_chunk_written_in_part_goes_on_where_it_broke(
     monkeypatch.undo()
     visit(files, b"0123456789", 100)
     assert log(tmp_path) == b"0123456789"
+
+
+@pytest.mark.process
+def test_a_log_without_end_leaves_some_of_the_disk_to_others(small_disk: Callable[[int], Path]) -> None:
+    """A twentieth of it: the store, other runs and the user go on."""
+    disk = small_disk(20)
+    files, chunk = AttemptFiles(disk / "attempts" / "1"), os.urandom(1_000_000)
+    with pytest.raises(OSError, match="1000000 bytes of the log are to come") as caught:
+        while True:
+            files.append(files.offsets(), {"log": chunk})
+    assert caught.value.errno == errno.ENOSPC
+    assert files.offsets()["log"] == 19_000_000
+    left = os.statvfs(disk)
+    assert left.f_bavail * left.f_frsize > left.f_blocks * left.f_frsize / 20
+    files.append(files.offsets(), {"log": b""})  # to look needs no room
+    (disk / "of-the-user").write_bytes(bytes(500_000))
 
 
 @pytest.mark.process
