@@ -56,10 +56,10 @@ def _problems(files: Sequence[Artifact], target: Path) -> Iterator[str]:
                 yield f"{file.name}: its content is not what came back from the machine"
                 continue
             new.replace(to)
-        except OSError as error:
-            yield f"{file.name}: {error.strerror}"
+        except (OSError, ValueError) as error:  # ValueError: a name that no disk can spell
+            yield f"{file.name}: {(error.strerror if isinstance(error, OSError) else None) or error}"
         finally:
-            with suppress(OSError):
+            with suppress(OSError, ValueError):
                 new.unlink()
 
 

@@ -5,6 +5,7 @@ Knows streams and bytes, no run.
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import shutil
@@ -18,12 +19,15 @@ _ESCAPE = re.compile(
     rb"|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)"  # OSC and other strings: titles, clipboards
     rb"|[ -/]*[0-~])"  # everything else of two bytes or a few more
 )
+_COLOUR = re.compile(r"(\x1b\[[0-9;]*m)")
 _UNFINISHED = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*|[\]PX^_][^\x07\x1b]*\x1b?|[ -/]*)\Z")
 _CONTROLS = re.compile(rb"[\x00-\x07\x0b\x0c\x0e-\x1f\x7f]")
 # The controls of Latin 1 in UTF-8. All of a run goes: what is left of \xc2\xc2\x9b\x9b without its middle is one.
 _LATIN_CONTROLS = re.compile(rb"\xc2+[\x80-\x9f]+")
 _BEGUN = re.compile(rb"\xc2+\Z")
 _LONGEST_SEQUENCE = 4096
+# Controls that JSON lets stand as they are, and halves of a surrogate pair: how Python spells a byte that is no UTF-8.
+_NOT_IN_JSON = re.compile("[\x7f-\x9f\ud800-\udfff]")
 
 
 def data(text: str) -> None:
@@ -32,15 +36,17 @@ def data(text: str) -> None:
 
 
 def data_json(value: Any) -> None:
-    """The same as one JSON document."""
+    """The same as one JSON document. What stdout cannot spell, or a terminal would obey, stands in it as an escape."""
     import json
 
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    spells_all = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"
+    text = json.dumps(value, indent=2, ensure_ascii=not spells_all)
+    click.echo(_NOT_IN_JSON.sub(lambda sign: f"\\u{ord(sign[0]):04x}", text))
 
 
 def say(text: str) -> None:
-    """A line of talk."""
-    click.echo(text, err=True)
+    """A line of talk, of which a machine or a cloud may have written some: colours are all that it can command."""
+    click.echo(_without_commands(text), err=True)
 
 
 class Layout(TypedDict):
@@ -100,6 +106,13 @@ class RawOutput:
 def harmless(text: str) -> str:
     """The same for words of which a machine may have written some."""
     return Cleaner().clean(text.encode(errors="replace") + b" ").decode(errors="replace")[:-1]
+
+
+def _without_commands(text: str) -> str:
+    if text.isprintable():
+        return text
+    parts = _COLOUR.split(text)  # every other part is a colour
+    return "".join(part if number % 2 else harmless(part) for number, part in enumerate(parts))
 
 
 class Cleaner:
