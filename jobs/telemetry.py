@@ -15,6 +15,7 @@ from typing import Any
 
 _LONGEST_LINE = 64 * 1024
 _MOST_GPUS = 64
+_MOST_ROWS = 1_000_000  # samples and GPUs in them: a month of one GPU, and some 200 MB
 _MOST = 1e18  # nothing that a machine measures is more
 _STUCK_UTILIZATION = 95.0  # percent
 _STUCK_POWER = 0.4  # of the power limit, or of the most that this GPU drew
@@ -89,9 +90,24 @@ def samples(path: Path) -> Iterator[Sample]:
                 yield sample
 
 
+def evenly(path: Path) -> list[Sample]:
+    """Samples over the whole time: all, or every second, fourth and so on of a file too long to be kept in memory."""
+    taken: list[Sample] = []
+    every, rows = 1, 0
+    for number, sample in enumerate(samples(path)):
+        if number % every:
+            continue
+        taken.append(sample)
+        rows += 1 + len(sample.gpus)
+        if rows > _MOST_ROWS:
+            taken, every = taken[::2], every * 2
+            rows = sum(1 + len(one.gpus) for one in taken)
+    return taken
+
+
 def summary(path: Path) -> Summary | None:
-    """Means, peaks and hints over all samples; None when there is no sample."""
-    taken = list(samples(path))
+    """Means, peaks and hints over the samples, of a very long file over every nth; None when there is no sample."""
+    taken = evenly(path)
     if not taken:
         return None
     tracks = _tracks(taken)

@@ -33,7 +33,7 @@ def metric_cards(path: Path) -> list[str]:
 
 def machine_cards(files: Mapping[int, Path]) -> list[str]:
     """Charts of GPUs, CPU, memory and network over the time of all attempts."""
-    of_attempts = {number: taken for number, file in files.items() if (taken := list(telemetry.samples(file)))}
+    of_attempts = {number: taken for number, file in files.items() if (taken := telemetry.evenly(file))}
     if not of_attempts:
         return []
     origin = min(taken[0].time for taken in of_attempts.values())

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import math
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from jobs import telemetry
 from jobs.metrics import MetricsFile, last, series
 from jobs.reported import Point, Tally, json_reader, log_reader, pattern_problem
 from jobs.telemetry import samples, summary
@@ -113,6 +116,20 @@ def test_a_day_of_samples_is_summed_up_at_once() -> None:
         path.write_text("".join(f"{json.dumps({'time': 5 * step, 'gpus': [gpu]})}\n" for step in range(17_280)))
         told = summary(path)
     assert told is not None and "60 W for 1440 min" in told.hints[0]
+
+
+def test_samples_without_end_are_thinned_and_not_all_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(telemetry, "_MOST_ROWS", 1000)
+    path = tmp_path / "telemetry.jsonl"
+    gpus = [{**SAMPLE["gpus"][0], "index": index} for index in range(8)]
+    path.write_text("".join(f"{json.dumps({'time': 5 * step, 'gpus': gpus})}\n" for step in range(5000)))
+    kept = telemetry.evenly(path)
+    assert 50 < len(kept) <= 1000 / 9 + 1
+    times = [sample.time for sample in kept]
+    assert times[0] == 0 and times[-1] > 0.9 * 25_000, "from its beginning to its end"
+    assert {after - before for before, after in pairwise(times)} == {times[1]}, "and evenly"
+    told = summary(path)
+    assert told is not None and len(told.gpus) == 8 and told.gpus[0].utilization_mean == 99
 
 
 @given(mutated({"time": 1.0, "step": 1, "name": "loss", "value": 0.5, "attempt": 1, "source": "json"}))
