@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from jobs import metrics
-from orchestrator import ledger
+from orchestrator import costs, ledger
 from orchestrator.records import Attempt, ChargeRow, Run
 from orchestrator.results import entries
 
@@ -99,10 +99,18 @@ def metrics_document(measured: Mapping[str, Sequence[Point]]) -> Json:
 
 def group_document(titles: Sequence[str], group: Sequence[str], amount: Decimal) -> Json:
     """One line of `cost --by`."""
-    named: Json = dict(zip(titles, group, strict=True))
-    if "attempt" in named:
-        named["attempt"] = int(named["attempt"])
-    return {**named, "amount_usd": _money(amount)}
+    return {**_group(titles, group), "amount_usd": _money(amount)}
+
+
+def per_document(titles: Sequence[str], group: Sequence[str], amount: Decimal, metric: str, value: float) -> Json:
+    """One line of `cost --per`."""
+    each = costs.per(amount, value)
+    return {
+        **group_document(titles, group, amount),
+        "metric": metric,
+        "value": value,
+        "usd_per": None if each is None else _money(each),
+    }
 
 
 def budget_document(account: Account) -> Json:
@@ -282,6 +290,19 @@ def _attempt(attempt: Attempt, charges: Sequence[ChargeRow]) -> Json:
         "gone_at": _time(attempt.gone_at),
         "cost_usd": _money(ledger.total(charge for charge in charges if charge.attempt == attempt.number)),
     }
+
+
+def _group(titles: Sequence[str], group: Sequence[str]) -> Json:
+    """What was summed up by. What a run or an attempt does not have is null; a project is always a string."""
+    named: Json = {}
+    for title, word in zip(titles, group, strict=True):
+        if title.startswith(costs.LABEL):
+            named.setdefault("labels", {})[title.removeprefix(costs.LABEL)] = word or None
+        elif title == "attempt":
+            named[title] = int(word)
+        else:
+            named[title] = (word or None) if title == "gpu" else word
+    return named
 
 
 def _money(amount: Decimal) -> str:

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
 import click
@@ -42,6 +43,20 @@ def data_json(value: Any) -> None:
     spells_all = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"
     text = json.dumps(value, indent=2, ensure_ascii=not spells_all)
     click.echo(_NOT_IN_JSON.sub(lambda sign: f"\\u{ord(sign[0]):04x}", text))
+
+
+def data_csv(documents: Sequence[Mapping[str, Any]]) -> None:
+    """Documents of one shape as CSV, under the names of their fields; without any document nothing."""
+    import csv
+    import io
+
+    if not documents:
+        return
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=[*documents[0]], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _field(value) for name, value in row.items()} for row in documents)
+    data(text.getvalue().rstrip("\n"))
 
 
 def say(text: str) -> None:
@@ -77,6 +92,10 @@ def plain_if_wanted(text: str) -> str:
 def can_ask() -> bool:
     """Whether there is a person to answer a question."""
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _field(value: object) -> object:
+    return str(value).lower() if isinstance(value, bool) else value
 
 
 class RawOutput:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -14,7 +12,7 @@ import click
 from orchestrator.cli import exit_codes
 from orchestrator.cli.command import command
 from orchestrator.cli.options import Question, complete_gpu, json_option, providers_option, timeout_option
-from orchestrator.cli.output import data, data_json, layout, say
+from orchestrator.cli.output import data, data_csv, data_json, layout, say
 from orchestrator.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
@@ -97,7 +95,7 @@ def prices(session: Session, /, *, sort: str, limit: int | None, as_csv: bool, a
     if as_json:
         data_json(_documents(shown, utc_now()))
     elif as_csv:
-        data(_csv(_documents(shown, utc_now())))
+        data_csv(_documents(shown, utc_now()))
     elif shown:
         _show(ranking.offers, sort, utc_now(), limit=limit)
     else:
@@ -154,16 +152,3 @@ def _documents(shown: Sequence[Ranked], now: datetime) -> list[dict[str, Any]]:
     from orchestrator.cli.documents import offer_document
 
     return [offer_document(ranked, now=now) for ranked in shown]
-
-
-def _csv(documents: Sequence[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    if documents:
-        writer = csv.DictWriter(text, fieldnames=[*documents[0]], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({name: _field(value) for name, value in row.items()} for row in documents)
-    return text.getvalue().rstrip("\n")
-
-
-def _field(value: object) -> object:
-    return str(value).lower() if isinstance(value, bool) else value

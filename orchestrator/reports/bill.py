@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
+from orchestrator.costs import Use
 from orchestrator.records import ChargeKind, ChargeRow
+from orchestrator.reports import words
+
+_ZERO = Decimal(0)
 
 
 @dataclass
@@ -48,3 +52,17 @@ def bill(charges: Iterable[ChargeRow]) -> list[BillLine]:
 
 def total(charges: Iterable[ChargeRow]) -> Decimal:
     return sum((charge.amount_usd for charge in charges), Decimal(0))
+
+
+def for_nothing(uses: Mapping[str, Decimal]) -> str:
+    """What of the sums by use was no work, in a line for a person; "" where nothing cost anything."""
+    if not any(uses.values()):
+        return ""
+    parts = {
+        "boot": uses.get(Use.BOOT, _ZERO) + uses.get(Use.SETUP, _ZERO),
+        "failed attempts": uses.get(Use.LOST, _ZERO),
+        "after the job": uses.get(Use.AFTER, _ZERO),
+        "machines of no run": uses.get(Use.REAPED, _ZERO),
+    }
+    said = [f"{name} {words.money(usd)}" for name, usd in parts.items() if usd or name != "machines of no run"]
+    return f"of it for nothing: {words.money(sum(parts.values(), _ZERO))} ({', '.join(said)})"

@@ -30,6 +30,14 @@ def exact(usd: Decimal) -> str:
     return f"{'-' if usd < 0 else ''}${abs(usd):,.4f}"
 
 
+def fine(usd: Decimal | None) -> str:
+    """$0.00001234: four digits that say something, however small it is; "-" for nothing that can be said."""
+    if usd is None:
+        return "-"
+    places = max(2, 3 - usd.adjusted()) if usd else 2
+    return f"{'-' if usd < 0 else ''}${abs(usd):,.{min(places, 30)}f}"
+
+
 def rate(usd: Decimal, unit: str = "h") -> str:
     """$0.34/h: a price, with up to six decimals where it has them."""
     digits = f"{usd:,.6f}".rstrip("0")

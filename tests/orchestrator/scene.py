@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -44,7 +45,10 @@ class Scene:
         self.controllers_wanted += 1
 
     def run(self, run_id: str = "r-7k2m9x", **changes: Any) -> Run:
-        """A run that succeeded in its first attempt, for 60 cents, unless told otherwise."""
+        """A run that succeeded in its first attempt, for 60 cents, unless told otherwise.
+
+        `of_attempts` changes attempts by number; `charges` are more of the first one, each as changes of a usual one.
+        """
         values: dict[str, Any] = {
             "name": "mnist",
             "owner": "ada-laptop",
@@ -62,9 +66,12 @@ class Scene:
             "due_at": START,
         }
         notes = changes.pop("notes_of_attempt", {})
+        of_attempts, more = changes.pop("of_attempts", {}), changes.pop("charges", [])
         run = Run(id=run_id, **{**values, **changes})
         attempts = [self.attempt(run, number, notes) for number in range(1, run.attempt + 1)]
+        attempts = [replace(attempt, **of_attempts.get(attempt.number, {})) for attempt in attempts]
         charges = [self.charge(run, attempt.number) for attempt in attempts]
+        charges += [self.charge(run, 1, **one) for one in more]
         self._write(run, attempts, charges)
         return run
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import os
-import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-CHECKOUT = Path(__file__).parents[2]
+from tests.support.own_venv import CHECKOUT, made_once
+
 MNIST = CHECKOUT / "templates/mnist"
 VENV = CHECKOUT / ".venv-templates"
 
@@ -26,13 +23,10 @@ def torch_env() -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
     }
     recipe = b"".join(path.read_bytes() for path in sorted([*MNIST.glob("requirements*.txt"), MNIST / "setup.sh"]))
-    wanted = hashlib.sha256(recipe + sys.version.encode()).hexdigest()
-    made = VENV / "made-from"
-    with (CHECKOUT / ".venv-templates.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not made.exists() or made.read_text() != wanted:
-            shutil.rmtree(VENV, ignore_errors=True)
-            subprocess.run([sys.executable, "-m", "venv", VENV], check=True, timeout=120)
-            subprocess.run(["sh", MNIST / "setup.sh"], env=env, check=True, timeout=1800)
-            made.write_text(wanted)
+
+    def make() -> None:
+        subprocess.run([sys.executable, "-m", "venv", VENV], check=True, timeout=120)
+        subprocess.run(["sh", MNIST / "setup.sh"], env=env, check=True, timeout=1800)
+
+    made_once(VENV, recipe + sys.version.encode(), make)
     return env
