@@ -267,6 +267,8 @@ def _json(pairs: Mapping[str, object]) -> str | None:
 
 
 def _field(value: object) -> object:
+    if value is None or isinstance(value, str):  # most of them
+        return value
     if isinstance(value, Decimal):
         return plain(value)
     if isinstance(value, datetime):
