@@ -44,5 +44,5 @@ bench: setup  ## Measure, and print the tables (bench/README.md)
 	$(BIN)/python -m bench
 
 clean:  ## Remove what the other targets made
-	rm -rf .venv .venv-templates .venv-templates.lock .uv .demo .mypy_cache .ruff_cache dist
+	rm -rf .venv .venv-templates .venv-templates.lock .venv-focus .venv-focus.lock .uv .demo .mypy_cache .ruff_cache dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.records import AttemptOutcome, ChargeKind
+from tests.conftest import IMPOSSIBLE
 from tests.orchestrator.cli.conftest import Command
 from tests.orchestrator.scene import OFFER, START, Scene
 from tests.support.own_venv import CHECKOUT, made_once
@@ -53,7 +54,7 @@ def validator() -> Path:
     """Its folder of packages: it looks for a file of its own from there."""
     found = python()
     if found is None:
-        pytest.skip("the FOCUS validator needs a Python 3.12")
+        pytest.skip(f"{IMPOSSIBLE}: the FOCUS validator needs a Python 3.12, which no package of this system has")
 
     def make() -> None:
         subprocess.run([found, "-m", "venv", VENV], check=True, timeout=120)
