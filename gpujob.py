@@ -6,11 +6,14 @@
     run.wait(progress=True)
     run.outcome, run.cost(), run.metrics()["loss"], run.artifacts()[0].path
 
+    gpujob.prices("RTX4090", hours=8)[0].total_usd
+
     gpujob.runs()           # newest first
     gpujob.get("mnist")     # by id, beginning of an id, or name
 
 A failed job is an outcome, not an exception. A job that cannot be submitted raises SpecError (every mistake at once),
-SecretMissing or SubmissionError; an unknown run raises RunNotFound or RunAmbiguous.
+SecretMissing or SubmissionError; an unknown run raises RunNotFound or RunAmbiguous, an unknown GPU or provider
+UnknownName.
 """
 
 from __future__ import annotations
@@ -20,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jobs.problems import SpecError
-    from orchestrator.api import Run, get, runs, submit
+    from orchestrator.api import Prices, Run, get, prices, runs, submit
+    from orchestrator.clouds import UnknownName
     from orchestrator.results import Artifact
     from orchestrator.secrets import SecretMissing
     from orchestrator.store.errors import RunAmbiguous, RunNotFound
@@ -28,26 +32,32 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Artifact",
+    "Prices",
     "Run",
     "RunAmbiguous",
     "RunNotFound",
     "SecretMissing",
     "SpecError",
     "SubmissionError",
+    "UnknownName",
     "get",
+    "prices",
     "runs",
     "submit",
 ]
 
 _HOMES = {
     "Artifact": "orchestrator.results",
+    "Prices": "orchestrator.api",
     "Run": "orchestrator.api",
     "RunAmbiguous": "orchestrator.store.errors",
     "RunNotFound": "orchestrator.store.errors",
     "SecretMissing": "orchestrator.secrets",
     "SpecError": "jobs.problems",
     "SubmissionError": "orchestrator.submission",
+    "UnknownName": "orchestrator.clouds",
     "get": "orchestrator.api",
+    "prices": "orchestrator.api",
     "runs": "orchestrator.api",
     "submit": "orchestrator.api",
 }

@@ -1,4 +1,4 @@
-"""gpujob from Python: submit a job, look at a run, wait for it, take what came back.
+"""gpujob from Python: what it would cost, submit a job, look at a run, wait for it, take what came back.
 
 The same store and files as the command line, read anew at every call; safe from several threads, since every call
 opens a store of its own. Decides nothing about a run.
@@ -26,9 +26,28 @@ from orchestrator.store.store import Store
 
 if TYPE_CHECKING:
     from orchestrator import records
+    from orchestrator.placement import Ranked, Ranking
     from orchestrator.records import ChargeRow
 
 Duration = str | float | timedelta  # "90m", seconds, or a timedelta
+Number = int | float | Decimal
+
+
+class Prices(tuple["Ranked", ...]):
+    """Offers, best first, each with `offer`, `total_usd`, `is_stale` and `is_simulated`.
+
+    `unavailable` are the clouds that did not answer, and `passed_over` those at which nothing can be rented as things
+    are set up, each with the reason.
+    """
+
+    unavailable: Mapping[str, str]
+    passed_over: Mapping[str, str]
+
+    def __new__(cls, ranking: Ranking) -> Prices:
+        made = super().__new__(cls, ranking.offers)
+        made.unavailable = {name: str(error) for name, error in ranking.unavailable.items()}
+        made.passed_over = dict(ranking.passed_over)
+        return made
 
 
 class Run:
@@ -232,6 +251,39 @@ def get(run: str, *, home: str | os.PathLike[str] | None = None) -> Run:
         return Run(store.find(run).id, home=place)
 
 
+def prices(  # noqa: PLR0913 - the options of `gpujob prices`
+    gpu: str | Sequence[str] = (),
+    *,
+    provider: str | Sequence[str] = (),
+    region: str | Sequence[str] = (),
+    spot: bool | None = None,
+    hours: Number = 1,
+    disk_gb: Number = 20,
+    egress_gb: Number = 0,
+    ingress_gb: Number = 0,
+    sort: str = "total",
+    timeout: float = 20,
+    home: str | os.PathLike[str] | None = None,
+) -> Prices:
+    """What could be rented now, ranked as `gpujob prices` ranks it: by the total for these hours, disk and traffic.
+
+    `gpu` is NAME or NAME:COUNT, or several of them; "cpu" for machines without one. All clouds are asked at once, and
+    each may take `timeout` seconds; of one that does not answer there is what was last heard, as `is_stale`. `sort` is
+    total, hour, gpu-hour, tflop, reliability or provider. Raises UnknownName for a GPU or a provider that there is
+    not, and ValueError for another order or a negative amount.
+    """
+    from orchestrator.prices import ORDERS, Wanted, Work, rank
+
+    if sort not in ORDERS:
+        raise ValueError(f"there is no order {sort!r}; there are: {', '.join(ORDERS)}")
+    amounts = [Decimal(str(amount)) for amount in (hours, disk_gb, egress_gb, ingress_gb)]
+    if not all(amount.is_finite() and amount >= 0 for amount in amounts):
+        raise ValueError("hours and GB are numbers from 0 on")
+    wanted = Wanted(gpus=_several(gpu), providers=_several(provider), regions=_several(region), spot=spot)
+    work = Work(hours=amounts[0], disk_gb=amounts[1], egress_gb=amounts[2], ingress_gb=amounts[3])
+    return Prices(rank(wanted, work, home=_home(home), env=os.environ, sort=sort, seconds=timeout))
+
+
 def overrides(
     *,
     providers: Sequence[str] | None = None,
@@ -262,6 +314,10 @@ _KEYS = {
     "max_cost": "limits.max_cost",
     "max_price": "limits.max_price_per_hour",
 }
+
+
+def _several(names: str | Sequence[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _duration(value: Duration) -> str:

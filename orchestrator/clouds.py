@@ -27,6 +27,7 @@ _under_way: WeakKeyDictionary[Provider, int] = WeakKeyDictionary()
 _counting = threading.Lock()
 
 T = TypeVar("T")
+Note = Callable[[Provider, Sequence[OfferQuery], Sequence[Offer]], None]
 
 
 class UnknownName(Exception):
@@ -111,8 +112,10 @@ def _one_of_few(provider: Provider) -> Iterator[None]:
             _under_way[provider] -= 1
 
 
-def offers_of(provider: Provider, queries: Sequence[OfferQuery]) -> list[tuple[int, Offer]]:
-    """Each offer once, with the index of the first query that it answers.
+def offers_of(
+    provider: Provider, queries: Sequence[OfferQuery], *, note: Note = lambda *_: None
+) -> list[tuple[int, Offer]]:
+    """Each offer once, with the index of the first query that it answers. `note` is told what the cloud answered.
 
     A simulated cloud's offers say so in their source, and so does everything that is made from them.
     """
@@ -120,6 +123,7 @@ def offers_of(provider: Provider, queries: Sequence[OfferQuery]) -> list[tuple[i
     for index, query in enumerate(queries):
         for offer in provider.offers(query):
             first.setdefault(offer.offer_id, (index, offer))
+    note(provider, queries, [offer for _, offer in first.values()])
     if not provider.traits.simulated:
         return [*first.values()]
     return [(index, _labelled(offer)) for index, offer in first.values()]

@@ -12,7 +12,7 @@ from decimal import Decimal
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from orchestrator.clouds import ANSWER_SECONDS, ask_all, offers_of
+from orchestrator.clouds import ANSWER_SECONDS, Note, ask_all, offers_of
 from providers.base import GB, Offer, OfferQuery, Provider, Traits
 from providers.errors import AuthFailed, ProviderError
 
@@ -67,7 +67,7 @@ def queries(spec: Spec) -> tuple[OfferQuery, ...]:
     return tuple(_query(spec, choice) for choice in choices)
 
 
-def quote(
+def quote(  # noqa: PLR0913 - what a choice depends on
     spec: Spec,
     providers: Sequence[Provider],
     *,
@@ -77,15 +77,17 @@ def quote(
     ingress_gb: Decimal = Decimal(0),
     egress_gb: Decimal = Decimal(0),
     seconds: float = ANSWER_SECONDS,
+    note: Note = lambda *_: None,
 ) -> Ranking:
     """Every fitting offer of these providers, by preference and then by expected total cost.
 
     `remembered` maps (provider, offer id or host id) to the reason why it is avoided for now; `tried` are the offers,
     as (provider, offer id), that this attempt has left already. `ingress_gb` and `egress_gb` are the traffic that is
-    expected. A provider that takes longer than `seconds` is among the unavailable ones.
+    expected. A provider that takes longer than `seconds` is among the unavailable ones. `note` is told what each
+    answers.
     """
     wanted = queries(spec)
-    answers = ask_all(providers, lambda provider: _ask(provider, spec, wanted), seconds=seconds)
+    answers = ask_all(providers, lambda provider: _ask(provider, spec, wanted, note), seconds=seconds)
     job = _Job(
         hours=hours_of_work(spec, expected_hours),
         disk_gb=Decimal(spec.resources.disk) / GB,
@@ -190,10 +192,10 @@ def _sort(ranked: list[Ranked]) -> None:
     ranked.sort(key=attrgetter("preference"))
 
 
-def _ask(provider: Provider, spec: Spec, wanted: Sequence[OfferQuery]) -> list[tuple[int, Offer]]:
+def _ask(provider: Provider, spec: Spec, wanted: Sequence[OfferQuery], note: Note) -> list[tuple[int, Offer]]:
     if (reason := provider.unusable() or _cannot_get_the_image(spec, provider.traits)) is not None:
         raise _Unusable(reason, provider=provider.name)
-    return offers_of(provider, wanted)
+    return offers_of(provider, wanted, note=note)
 
 
 def _cannot_get_the_image(spec: Spec, traits: Traits) -> str | None:

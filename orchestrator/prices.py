@@ -11,6 +11,7 @@ from orchestrator.clouds import ANSWER_SECONDS, UnknownName, ask_all, named, off
 from orchestrator.home import Home
 from orchestrator.known_prices import KnownPrices
 from orchestrator.placement import Ranked, Ranking, total_usd
+from orchestrator.price_history import PriceHistory
 from providers import gpus
 from providers.base import Now, Offer, OfferQuery, Provider
 from providers.errors import ProviderError
@@ -57,35 +58,61 @@ def rank(
     A cloud that does not answer is among the unavailable ones, and the last that was heard of it among the offers, as
     stale. `passed_over` are clouds that tell their prices, but at which nothing can be rented as things are set up.
     """
-    queries = _queries(wanted, work)
-    opened, closed = open_all(named(wanted.providers), home=home, env=env, now=now)
-    own = queries if wanted.gpus else (*queries, _query(wanted, work, (), 0))
-    answers = ask_all(
-        opened, lambda provider: _ask(provider, own if provider.traits.owned else queries), seconds=seconds
-    )
-    known = KnownPrices(home)
-    simulated = {provider.name: provider.traits.simulated for provider in opened}
-    ranked: list[Ranked] = []
-    unavailable = dict(closed)
-    passed_over: dict[str, str] = {}
-    for provider in opened:
-        answer = answers[provider.name]
-        if isinstance(answer, ProviderError):
-            unavailable[provider.name] = answer
-            continue
-        ranked += [_ranked(offer, work, simulated[provider.name]) for offer in answer.offers]
-        if answer.unusable is not None and answer.offers:
-            passed_over[provider.name] = answer.unusable
+    return Market(wanted, work, home=home, env=env, now=now).rank(sort=sort, seconds=seconds)
+
+
+class Market:
+    """The clouds that one question goes to, perhaps again and again: opened once, so that they keep what they keep."""
+
+    def __init__(self, wanted: Wanted, work: Work, *, home: Home, env: Mapping[str, str], now: Now = utc_now) -> None:
+        """Asks nobody anything. Raises UnknownName."""
+        self._queries = _queries(wanted, work)
+        self._own = self._queries if wanted.gpus else (*self._queries, _query(wanted, work, (), 0))
+        self._work, self._now = work, now
+        self._opened, self._closed = open_all(named(wanted.providers), home=home, env=env, now=now)
+        self._simulated = {provider.name: provider.traits.simulated for provider in self._opened}
+        self._known = KnownPrices(home)
+        self._note = PriceHistory(home, now=now).note
+
+    def rank(self, *, sort: str = "total", seconds: float = ANSWER_SECONDS) -> Ranking:
+        """As `rank` does, now."""
+        answers = ask_all(self._opened, self._ask, seconds=seconds)
+        ranked: list[Ranked] = []
+        unavailable = dict(self._closed)
+        passed_over: dict[str, str] = {}
+        for provider in self._opened:
+            answer = answers[provider.name]
+            if isinstance(answer, ProviderError):
+                unavailable[provider.name] = answer
+                continue
+            ranked += self._answered(provider, answer.offers)
+            if answer.unusable is not None and answer.offers:
+                passed_over[provider.name] = answer.unusable
+        ranked += [item for name in unavailable for item in self._last_heard(name)]
+        key = _ORDERS[sort]
+        ranked.sort(key=lambda item: (key(item), item.total_usd, item.offer.provider, item.offer.offer_id))
+        return Ranking(offers=tuple(ranked), unavailable=unavailable, passed_over=passed_over)
+
+    def _ask(self, provider: Provider) -> _Answer:
+        queries = self._own if provider.traits.owned else self._queries
+        heard = offers_of(provider, queries, note=self._note)
+        return _Answer([offer for index, offer in heard if _answers(offer, queries[index])], provider.unusable())
+
+    def _answered(self, provider: Provider, offers: Sequence[Offer]) -> list[Ranked]:
+        is_simulated = self._simulated[provider.name]
         if not provider.traits.owned:  # its prices are what the user wrote down
-            known.keep(provider.name, queries, answer.offers, now=now(), is_simulated=simulated[provider.name])
-    for name in unavailable:
-        is_simulated = simulated.get(name, False)
-        heard = [(query, known.recall(name, query, now=now(), is_simulated=is_simulated)) for query in queries]
-        once = {offer.offer_id: offer for query, offers in heard for offer in offers if _answers(offer, query)}
-        ranked += [_ranked(offer, work, is_simulated, is_stale=True) for offer in once.values()]
-    key = _ORDERS[sort]
-    ranked.sort(key=lambda item: (key(item), item.total_usd, item.offer.provider, item.offer.offer_id))
-    return Ranking(offers=tuple(ranked), unavailable=unavailable, passed_over=passed_over)
+            self._known.keep(provider.name, self._queries, offers, now=self._now(), is_simulated=is_simulated)
+        return [_ranked(offer, self._work, is_simulated) for offer in offers]
+
+    def _last_heard(self, name: str) -> list[Ranked]:
+        is_simulated = self._simulated.get(name, False)
+        once = {
+            offer.offer_id: offer
+            for query in self._queries
+            for offer in self._known.recall(name, query, now=self._now(), is_simulated=is_simulated)
+            if _answers(offer, query)
+        }
+        return [_ranked(offer, self._work, is_simulated, is_stale=True) for offer in once.values()]
 
 
 def usd_per_tflop_hour(offer: Offer) -> Decimal | None:
@@ -98,15 +125,20 @@ def usd_per_tflop_hour(offer: Offer) -> Decimal | None:
     return (offer.usd_per_hour / (Decimal(str(tflops)) * offer.gpu_count)).quantize(_TFLOP_PLACES)
 
 
+def gpu_and_count(text: str) -> tuple[str, int]:
+    """What NAME or NAME:COUNT asks for; ("cpu", 0) for machines without a GPU. Raises UnknownName."""
+    if text.strip().casefold() in ("cpu", "none"):
+        return "cpu", 0
+    name, _, count = text.partition(":")
+    if count and not (count.isdecimal() and int(count) > 0):
+        raise UnknownName(f"{text!r}: write NAME or NAME:COUNT, for example RTX4090:2")
+    return _canonical(name), int(count or 1)
+
+
 @dataclass(frozen=True)
 class _Answer:
     offers: Sequence[Offer]
     unusable: str | None
-
-
-def _ask(provider: Provider, queries: Sequence[OfferQuery]) -> _Answer:
-    found = [offer for index, offer in offers_of(provider, queries) if _answers(offer, queries[index])]
-    return _Answer(found, provider.unusable())
 
 
 def _answers(offer: Offer, query: OfferQuery) -> bool:
@@ -143,7 +175,7 @@ def _queries(wanted: Wanted, work: Work) -> tuple[OfferQuery, ...]:
     """One for each number of GPUs, none last: a cloud is asked no more often than it has to be."""
     names: dict[int, list[str]] = {}
     for text in wanted.gpus:
-        name, count = _gpu(text)
+        name, count = gpu_and_count(text)
         names.setdefault(count, []).append(name)
     if not names:
         return (_query(wanted, work, (), 1),)
@@ -157,15 +189,6 @@ def _query(wanted: Wanted, work: Work, names: tuple[str, ...], count: int) -> Of
     return OfferQuery(
         gpus=names, gpu_count=count, regions=wanted.regions, spot=wanted.spot, disk_gb=float(work.disk_gb)
     )
-
-
-def _gpu(text: str) -> tuple[str, int]:
-    if text.strip().casefold() in ("cpu", "none"):
-        return "cpu", 0
-    name, _, count = text.partition(":")
-    if count and not (count.isdecimal() and int(count) > 0):
-        raise UnknownName(f"{text!r}: write NAME or NAME:COUNT, for example RTX4090:2")
-    return _canonical(name), int(count or 1)
 
 
 def _canonical(name: str) -> str:

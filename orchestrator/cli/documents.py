@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from orchestrator.cli.session import Session
     from orchestrator.clouds import Checked
     from orchestrator.placement import Ranked
+    from orchestrator.price_series import Paid, Series
     from orchestrator.reaper import Found
+    from orchestrator.reports.price_chart import History
     from orchestrator.store.rows import FiringRow, ScheduleRow
     from orchestrator.submission import Plan
 
@@ -222,6 +224,23 @@ def offer_document(ranked: Ranked, *, now: datetime) -> Json:
     }
 
 
+def appeared_document(ranked: Ranked, *, now: datetime, under: Decimal) -> Json:
+    """A line of `prices --watch`."""
+    return {"at": _time(now), "under_usd_per_hour": _money(under), **offer_document(ranked, now=now)}
+
+
+def history_document(history: History) -> Json:
+    """What `prices --history` found."""
+    return {
+        "gpu": history.gpu,
+        "gpu_count": history.gpu_count,
+        "since": _time(history.since),
+        "until": _time(history.until),
+        "series": [_series(one, history.until) for one in history.series],
+        "paid": [_paid(one) for one in history.paid],
+    }
+
+
 def plan_document(plan: Plan, *, now: datetime) -> Json:
     """What `submit --dry-run` found."""
     ranking = plan.ranking
@@ -303,6 +322,37 @@ def _group(titles: Sequence[str], group: Sequence[str]) -> Json:
         else:
             named[title] = (word or None) if title == "gpu" else word
     return named
+
+
+def _series(series: Series, until: datetime) -> Json:
+    now = series.now(until)
+    return {
+        "provider": series.provider,
+        "spot": series.spot,
+        "simulated": series.is_simulated,
+        "now_usd_per_hour": None if now is None else _money(now),
+        "least_usd_per_hour": _money(series.least),
+        "median_usd_per_hour": _money(series.median(until)),
+        "most_usd_per_hour": _money(series.most),
+        "heard_at": _time(series.heard_at),
+        "points": [
+            {"at": _time(step.at), "usd_per_hour": None if step.usd_per_hour is None else _money(step.usd_per_hour)}
+            for step in series.steps
+        ],
+    }
+
+
+def _paid(paid: Paid) -> Json:
+    return {
+        "run_id": paid.run_id,
+        "attempt": paid.attempt,
+        "provider": paid.provider,
+        "region": paid.region,
+        "spot": paid.spot,
+        "simulated": paid.is_simulated,
+        "at": _time(paid.at),
+        "usd_per_hour": _money(paid.usd_per_hour),
+    }
 
 
 def _money(amount: Decimal) -> str:

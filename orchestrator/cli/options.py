@@ -13,7 +13,7 @@ from orchestrator.cli.errors import Stop
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-Question = TypeVar("Question", bound=Callable[..., object])
+Decorated = TypeVar("Decorated", bound=Callable[..., object])
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, as docs/json.md describes it.")
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
@@ -65,7 +65,7 @@ spot_option = click.option(
 )
 
 
-def timeout_option(seconds: int) -> Callable[[Question], Question]:
+def timeout_option(seconds: int) -> Callable[[Decorated], Decorated]:
     """How long one cloud may take; `seconds` when it is not said."""
     return click.option(
         "--timeout",

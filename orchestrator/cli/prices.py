@@ -1,4 +1,7 @@
-"""gpujob prices: what could be rented now, ranked by what it would cost in total."""
+"""gpujob prices: what could be rented now, ranked by what it would cost in total; or what it was, or until it is cheap.
+
+The past is in price_history.py, the wait in price_watch.py.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,15 @@ import click
 
 from orchestrator.cli import exit_codes
 from orchestrator.cli.command import command
-from orchestrator.cli.options import Question, complete_gpu, json_option, providers_option, timeout_option
+from orchestrator.cli.options import Decorated, complete_gpu, json_option, providers_option, timeout_option
 from orchestrator.cli.output import data, data_csv, data_json, layout, say
+from orchestrator.cli.price_history import Past, history_options, show_history
+from orchestrator.cli.price_question import Question, say_who_is_missing, taken
+from orchestrator.cli.price_watch import Wait, watch_options, watch_prices
 from orchestrator.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
-    from orchestrator.placement import Ranked, Ranking
+    from orchestrator.placement import Ranked
 
 MOST = 1_000_000  # hours or GB
 ON_A_SCREEN = 20  # rows, unless told otherwise
@@ -29,7 +35,7 @@ def _decimal(_ctx: click.Context, _param: click.Parameter, value: float) -> Deci
     return Decimal(str(value))
 
 
-def _amount(name: str, unit: str, default: float, help_text: str) -> Callable[[Question], Question]:
+def _amount(name: str, unit: str, default: float, help_text: str) -> Callable[[Decorated], Decorated]:
     return click.option(
         name,
         type=click.FloatRange(min=0),
@@ -48,8 +54,10 @@ def _amount(name: str, unit: str, default: float, help_text: str) -> Callable[[Q
         "gpujob prices --gpu RTX4090 --gpu RTX3090:2 --hours 8 --disk 100 --egress 20",
         "gpujob prices --gpu H100-SXM:8 --no-spot --sort gpu-hour",
         "gpujob prices --provider vast --provider runpod --csv > prices.csv",
+        "gpujob prices --history RTX4090 --days 30 --html rtx4090.html",
+        "gpujob prices --watch --gpu RTX4090 --under 0.30 --once && gpujob submit train.yaml --gpu RTX4090",
     ),
-    exits=(exit_codes.DONE, exit_codes.USAGE, exit_codes.NOTHING_TO_RENT),
+    exits=(exit_codes.DONE, exit_codes.USAGE, exit_codes.NOTHING_TO_RENT, exit_codes.INTERRUPTED),
 )
 @click.option(
     "--gpu",
@@ -75,22 +83,35 @@ def _amount(name: str, unit: str, default: float, help_text: str) -> Callable[[Q
     help=f"At most so many rows; 0 for all. Default: {ON_A_SCREEN} on a terminal, otherwise all.",
 )
 @timeout_option(20)
+@history_options
+@watch_options
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV, with the columns of --json.")
 @json_option
 @pass_session
-def prices(session: Session, /, *, sort: str, limit: int | None, as_csv: bool, as_json: bool, **question: Any) -> int:
+def prices(session: Session, /, *, sort: str, limit: int | None, as_csv: bool, as_json: bool, **others: Any) -> int:
     """Rank what could be rented now by its total price.
 
     The total is that of the stated hours, disk and traffic. All clouds are asked at once. For one that does not answer,
     the reason is on stderr, and its last known prices are listed with their age. Without --gpu any GPU is listed, and
     your own computers in any case.
+
+    Every answer is noted, also that to a job's own question: --history draws what was noted, and what your own runs
+    paid. --watch asks again and again, and tells what appears under a price.
     """
     if as_csv and as_json:
         raise click.UsageError("--csv and --json are two forms of the same: choose one")
+    past, waited_for, question = taken(Past, others), taken(Wait, others), Question(**others)
+    past.check(gpus=question.gpus, watches=waited_for.watch)
+    waited_for.check(as_csv=as_csv)
+    if past.history is not None:
+        return show_history(session, past, question, as_csv=as_csv, as_json=as_json)
+    market = question.market(session)
+    if waited_for.watch:
+        return watch_prices(session, market, waited_for, seconds=question.timeout, as_json=as_json)
     from orchestrator.clouds import utc_now
 
-    ranking = _ranking(session, sort=sort, **question)
-    _say_who_is_missing(ranking)
+    ranking = market.rank(sort=sort, seconds=question.timeout)
+    say_who_is_missing(ranking)
     shown = ranking.offers[: limit or None]
     if as_json:
         data_json(_documents(shown, utc_now()))
@@ -101,37 +122,6 @@ def prices(session: Session, /, *, sort: str, limit: int | None, as_csv: bool, a
     else:
         say("Nothing fits.")
     return exit_codes.DONE if ranking.offers else exit_codes.NOTHING_TO_RENT
-
-
-def _ranking(  # noqa: PLR0913 - the options
-    session: Session,
-    *,
-    sort: str,
-    timeout: float,
-    gpus: tuple[str, ...],
-    providers: tuple[str, ...],
-    regions: tuple[str, ...],
-    spot: bool | None,
-    hours: Decimal,
-    disk: Decimal,
-    egress: Decimal,
-    ingress: Decimal,
-) -> Ranking:
-    from orchestrator.prices import Wanted, Work, rank
-
-    wanted = Wanted(gpus=gpus, providers=providers, regions=regions, spot=spot)
-    work = Work(hours=hours, disk_gb=disk, egress_gb=egress, ingress_gb=ingress)
-    return rank(wanted, work, home=session.home, env=session.env, sort=sort, seconds=timeout)
-
-
-def _say_who_is_missing(ranking: Ranking) -> None:
-    from orchestrator.reports.words import one_line
-
-    heard = {ranked.offer.provider for ranked in ranking.offers if ranked.is_stale}
-    for name, error in ranking.unavailable.items():
-        say(f"{name}: {one_line(str(error))}{'; what was last heard of it is listed' if name in heard else ''}")
-    for name, reason in ranking.passed_over.items():
-        say(f"{name}: prices only, nothing can be rented there: {one_line(reason)}")
 
 
 def _show(offers: Sequence[Ranked], sort: str, now: datetime, *, limit: int | None) -> None:

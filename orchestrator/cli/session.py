@@ -48,7 +48,7 @@ class Session:
         self.env = dict(os.environ if env is None else env)
         self.home = home or Home.find(self.env)
         self._ensure_running = ensure_running
-        self._sleep = sleep
+        self.sleep = sleep
         self._started_at = float("-inf")
         self._store: Store | None = None
 
@@ -77,7 +77,7 @@ class Session:
         from orchestrator.follow import follow
 
         folder = self.home.run(run_id)
-        return follow(self.store, folder, run_id, attempt=attempt, look_after=self.ensure_controller, sleep=self._sleep)
+        return follow(self.store, folder, run_id, attempt=attempt, look_after=self.ensure_controller, sleep=self.sleep)
 
     def ensure_controller(self) -> None:
         """See to it that somebody advances the runs. One that was just started is given the time to come up."""

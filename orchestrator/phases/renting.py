@@ -19,6 +19,7 @@ from orchestrator.phases import setting_aside
 from orchestrator.phases.stopping import deadline_seconds
 from orchestrator.phases.visit import Next, Visit
 from orchestrator.placement import Ranking
+from orchestrator.price_history import PriceHistory
 from orchestrator.records import Attempt, AttemptOutcome, Json, Outcome, Phase
 from orchestrator.world import offer_from_json, offer_to_json
 from providers.base import GB, Instance, InstanceStatus, LaunchRequest, Offer, RegistryLogin
@@ -59,6 +60,7 @@ def quote(visit: Visit) -> Next:
         remembered=visit.world.store.remembered(),
         tried=_tried(visit),
         ingress_gb=Decimal(visit.run.notes.get("bundle_bytes", 0)) / GB,
+        note=PriceHistory(visit.world.home, now=visit.world.clock).note,
     )
     for name, error in ranking.unavailable.items():
         text = str(error) if isinstance(error, _REFUSALS) else f"did not answer: {error}"

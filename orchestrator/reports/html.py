@@ -1,7 +1,7 @@
 """report.html: everything about one run in one file that needs no network, no script and no server.
 
-Owns the page and its order. Reads the run's folder and changes nothing in it; only `write_report` puts the page there.
-Whatever a job, a machine or a user wrote goes through `_safe`; the page also forbids the browser to load anything.
+Owns what is on the page and its order. Reads the run's folder and changes nothing in it; only `write_report` puts the
+page there. Whatever a job, a machine or a user wrote goes through `_safe`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +17,8 @@ from orchestrator.home import Home, RunFolder
 from orchestrator.records import Attempt, ChargeRow, Event, Phase, Run
 from orchestrator.reports import figures, timeline, words
 from orchestrator.reports.bill import BillLine, bill, total
+from orchestrator.reports.page import page
+from orchestrator.reports.page import safe as _safe
 from orchestrator.reports.svg import Block, bar
 from orchestrator.reports.text import ArtifactLine, status
 
@@ -30,7 +30,6 @@ MOST_EVENTS = 300
 LOG_LINES = 100
 _LOG_BYTES = 256 * 1024
 _LONGEST_LOG_LINE = 2000
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _KINDS: Mapping[Phase, str] = {
     Phase.WATCH: "work",
     Phase.COLLECT: "end",
@@ -87,14 +86,7 @@ def render(
         _section("End of the log", _log(logs)),
         f"<footer>gpujob · run {_safe(run.id)} · written {words.moment(now)}</footer>",
     ]
-    style = files("orchestrator.reports").joinpath("report.css").read_text(encoding="utf-8")
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{escape(_POLICY)}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_safe(run.name)}: {_safe(words.state(run))} · gpujob</title>\n<style>\n{style}</style></head>\n"
-        f"<body><main>\n{chr(10).join(part for part in body if part)}\n</main></body></html>\n"
-    )
+    return page(f"{run.name}: {words.state(run)}", body)
 
 
 def _header(run: Run, attempts: Sequence[Attempt]) -> str:
@@ -359,9 +351,3 @@ def _section(title: str, body: str) -> str:
 
 def _cards(cards: Sequence[str]) -> str:
     return f'<div class="cards">{"".join(cards)}</div>' if cards else ""
-
-
-def _safe(text: object) -> str:
-    """Text as HTML shows it: markup escaped, control characters replaced."""
-    plain = "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in without_escapes(str(text)))
-    return escape(plain)

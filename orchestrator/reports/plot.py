@@ -1,4 +1,4 @@
-"""Line plots and sparklines made of characters, for `metrics --plot` and a running job's status line.
+"""Line plots and sparklines made of characters, for metrics, prices and a running job's status line.
 
 Braille dots where the output can show them, ASCII where not. Knows numbers and labels, nothing of runs.
 """
@@ -6,17 +6,21 @@ Braille dots where the output can show them, ASCII where not. Knows numbers and 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 
 from orchestrator.reports import words
 from orchestrator.reports.scale import Range, share
 
-Series = Sequence[tuple[float, float]]  # (x, y)
+Series = Sequence[tuple[float, float]]  # (x, y); where y is not a number there is a gap
+Format = Callable[[float], str]
 
 _BARS = "▁▂▃▄▅▆▇█"
 _ASCII_BARS = "_.-=+*#@"
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # Unicode's numbering of a cell: [row][column]
 _MARKS = "*o+x#@%&"
+_SPOT, _ASCII_SPOT = "◆", "!"
 _COLOURS = (36, 33, 35, 32, 34, 31)
 _LEAST_WIDTH = 8
 
@@ -41,23 +45,52 @@ def sparkline(values: Sequence[float], *, width: int = 20, fancy: bool = True) -
     return "".join(bars[_step(value, scale, len(bars))] if math.isfinite(value) else " " for value in shown)
 
 
+@dataclass(frozen=True)
+class Axes:
+    """How the numbers at the axes are written."""
+
+    x_format: Format = words.number
+    y_format: Format = words.number
+
+
 def line(
-    series: Mapping[str, Series], *, width: int = 72, height: int = 12, fancy: bool = True, colour: bool = False
+    series: Mapping[str, Series],
+    *,
+    width: int = 72,
+    height: int = 12,
+    fancy: bool = True,
+    colour: bool = False,
+    axes: Axes = Axes(),
+    spots: tuple[str, Series] = ("", ()),
 ) -> str:
-    """Curves over one pair of axes with their numbers; several are told apart by colour, else by mark."""
-    finite = {words.one_line(label): _finite(points) for label, points in series.items()}
-    every = [point for points in finite.values() for point in points]
+    """Curves over one pair of axes with their numbers; several are told apart by colour, else by mark.
+
+    `spots` are single points over the curves, with their label.
+    """
+    pieces = {words.one_line(label): _pieces(points) for label, points in series.items()}
+    single = [point for piece in _pieces(spots[1]) for point in piece]
+    every = [*single, *(point for curve in pieces.values() for piece in curve for point in piece)]
     if not every:
         return "nothing to plot"
     xs = (min(x for x, _ in every), max(x for x, _ in every))
     ys = (min(y for _, y in every), max(y for _, y in every))
-    margin = max(len(words.number(edge)) for edge in (*ys, _middle(ys)))
+    margin = max(len(axes.y_format(edge)) for edge in (*ys, _middle(ys)))
     columns, lines = max(width - margin - 2, _LEAST_WIDTH), max(height, 2)
-    canvas = _Canvas(columns, lines, braille=fancy and (colour or len(finite) == 1))
-    for index, points in enumerate(finite.values()):
-        canvas.draw(points, xs, ys, index)
-    picture = [*_beside_axis(canvas.rows(colour=colour), ys, margin, fancy=fancy), _below(xs, margin, columns)]
-    return "\n".join([*picture, *_legend(list(finite), canvas, margin, colour=colour)])
+    canvas = _Canvas(columns, lines, braille=fancy and (colour or len(pieces) == 1))
+    for index, curve in enumerate(pieces.values()):
+        for piece in curve:
+            canvas.draw(piece, xs, ys, index)
+    spot = _SPOT if fancy else _ASCII_SPOT
+    canvas.spot(single, xs, ys, spot)
+    legend = [f"{canvas.mark(index, colour=colour)} {label}" for index, label in enumerate(pieces)]
+    legend = [*(legend if len(pieces) > 1 else ()), *([f"{spot} {words.one_line(spots[0])}"] if single else ())]
+    return "\n".join(
+        [
+            *_beside_axis(canvas.rows(colour=colour), ys, margin, fancy=fancy, form=axes.y_format),
+            _below(xs, margin, columns, form=axes.x_format),
+            *([" " * (margin + 2) + "   ".join(legend)] if legend else ()),
+        ]
+    )
 
 
 class _Canvas:
@@ -67,12 +100,19 @@ class _Canvas:
         self.columns, self.lines, self.braille = columns, lines, braille
         self._wide, self._high = (columns * 2, lines * 4) if braille else (columns, lines)
         self._cells: dict[tuple[int, int], tuple[int, int]] = {}  # (line, column) -> (dots, series)
+        self._spots: dict[tuple[int, int], str] = {}
 
     def draw(self, points: Series, xs: Range, ys: Range, index: int) -> None:
-        dots = [(_step(x, xs, self._wide), self._high - 1 - _step(y, ys, self._high)) for x, y in sorted(points)]
+        dots = [(_step(x, xs, self._wide), self._high - 1 - _step(y, ys, self._high)) for x, y in points]
         for start, end in zip(dots, dots[1:] or dots, strict=False):
             for x, y in _between(start, end):
                 self._dot(x, y, index)
+
+    def spot(self, points: Series, xs: Range, ys: Range, character: str) -> None:
+        """One character at each point, over whatever is there."""
+        for x, y in points:
+            row = self.lines - 1 - _step(y, ys, self.lines)
+            self._spots[row, _step(x, xs, self.columns)] = character
 
     def rows(self, *, colour: bool) -> Iterator[str]:
         for row in range(self.lines):
@@ -87,14 +127,19 @@ class _Canvas:
         self._cells[cell] = (dots, index)
 
     def _character(self, row: int, column: int, *, colour: bool) -> str:
+        if (row, column) in self._spots:
+            return self._spots[row, column]
         if (row, column) not in self._cells:
             return " "
         dots, index = self._cells[row, column]
         return _coloured(chr(0x2800 + dots) if self.braille else _MARKS[index % len(_MARKS)], index, colour=colour)
 
 
-def _finite(points: Series) -> list[tuple[float, float]]:
-    return [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
+def _pieces(points: Series) -> list[list[tuple[float, float]]]:
+    """What can be drawn, in the order of x, parted where a value is none."""
+    placed = sorted((point for point in points if math.isfinite(point[0])), key=lambda point: point[0])
+    runs = groupby(placed, key=lambda point: math.isfinite(point[1]))
+    return [list(piece) for is_known, piece in runs if is_known]
 
 
 def _step(value: float, scale: Range, steps: int) -> int:
@@ -114,7 +159,7 @@ def _between(start: tuple[int, int], end: tuple[int, int]) -> Iterator[tuple[int
         yield start[0] + round(across * step / steps), start[1] + round(down * step / steps)
 
 
-def _beside_axis(rows: Iterator[str], ys: Range, margin: int, *, fancy: bool) -> Iterator[str]:
+def _beside_axis(rows: Iterator[str], ys: Range, margin: int, *, fancy: bool, form: Format) -> Iterator[str]:
     picture = list(rows)
     constant = not ys[1] > ys[0]
     labels = {len(picture) // 2: _middle(ys)} if constant else {0: ys[1], len(picture) - 1: ys[0]}
@@ -122,22 +167,15 @@ def _beside_axis(rows: Iterator[str], ys: Range, margin: int, *, fancy: bool) ->
         labels[len(picture) // 2] = _middle(ys)
     ticked, plain = ("┤", "│") if fancy else ("+", "|")
     for index, row in enumerate(picture):
-        label = words.number(labels[index]) if index in labels else ""
+        label = form(labels[index]) if index in labels else ""
         yield f"{label:>{margin}} {ticked if index in labels else plain}{row}"
 
 
-def _below(xs: Range, margin: int, columns: int) -> str:
-    low, high = words.number(xs[0]), words.number(xs[1])
+def _below(xs: Range, margin: int, columns: int, *, form: Format) -> str:
+    low, high = form(xs[0]), form(xs[1])
     if not xs[1] > xs[0]:
         return " " * (margin + 2) + low.center(columns).rstrip()
     return " " * (margin + 2) + low + high.rjust(max(columns - len(low), len(high) + 1))
-
-
-def _legend(labels: Sequence[str], canvas: _Canvas, margin: int, *, colour: bool) -> Iterator[str]:
-    if len(labels) > 1:
-        yield " " * (margin + 2) + "   ".join(
-            f"{canvas.mark(index, colour=colour)} {label}" for index, label in enumerate(labels)
-        )
 
 
 def _coloured(text: str, index: int, *, colour: bool) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 
 from orchestrator.reports import words
@@ -27,10 +27,11 @@ _LEAST_PERCENT = 0.4
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a chart, in pieces where there is a gap."""
+    """One line of a chart, in pieces where there is a gap. Spots are dots that stand for themselves."""
 
     label: str
     pieces: Sequence[Sequence[Dot]]
+    is_spots: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def thinned(dots: Sequence[Dot], most: int = MOST_DOTS) -> list[Dot]:
 
 def line_chart(curves: Sequence[Curve], *, title: str, axes: Axes) -> str:
     """Curves over one pair of axes. Empty when there is nothing to draw."""
-    drawn = [Curve(curve.label, [piece for dots in curve.pieces if (piece := thinned(dots))]) for curve in curves]
+    drawn = [replace(curve, pieces=[piece for dots in curve.pieces if (piece := thinned(dots))]) for curve in curves]
     dots = [dot for curve in drawn for piece in curve.pieces for dot in piece]
     if not dots:
         return ""
@@ -82,7 +83,7 @@ def line_chart(curves: Sequence[Curve], *, title: str, axes: Axes) -> str:
         ys = _widened(ys)
     parts = [*_grid(xs, ys, axes)]
     for index, curve in enumerate(drawn):
-        parts += _curve(curve, xs, ys, strength=shade(index), axes=axes)
+        parts += _curve(curve, xs, ys, strength=1.0 if curve.is_spots else shade(index), axes=axes)
     return (
         f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">'
         f"<title>{escape(title)}</title>{''.join(parts)}</svg>"
@@ -166,9 +167,10 @@ def _curve(curve: Curve, xs: Range, ys: Range, *, strength: float, axes: Axes) -
             yield f'<polyline class="curve" stroke="currentColor" fill="none"{faint} points="{line}"/>'
         if count <= _FEW_DOTS or len(places) == 1:
             for (x, y), (at, value) in zip(places, piece, strict=True):
+                kind = "spot" if curve.is_spots else "dot"
                 read = escape(f"{curve.label} {axes.y_format(value)} at {axes.x_format(at)}".strip())
                 yield (
-                    f'<circle class="dot" fill="currentColor"{faint} cx="{x:.1f}" cy="{y:.1f}" r="2.2">'
+                    f'<circle class="{kind}" fill="currentColor"{faint} cx="{x:.1f}" cy="{y:.1f}" r="2.2">'
                     f"<title>{read}</title></circle>"
                 )
 

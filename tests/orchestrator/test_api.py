@@ -8,13 +8,17 @@ from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import gpujob
+import providers
 from orchestrator import api, background
 from orchestrator.home import Home
 from orchestrator.records import Outcome, Phase
+from providers.base import Provider, Settings
+from tests.fakes.memory_provider import MemoryProvider, offer
 from tests.orchestrator.scene import Scene, sha256
 
 
@@ -126,3 +130,42 @@ def test_the_page_exports_what_it_says() -> None:
     with pytest.raises(AttributeError):
         _ = gpujob.nothing
     assert gpujob.__doc__ is not None and os.linesep.join(gpujob.__doc__.splitlines())
+
+
+def two_clouds(settings: Settings) -> Provider:
+    found = [
+        offer("dear", gpu="RTX4090", usd_per_hour="0.50", provider="vast"),
+        offer("cheap", gpu="RTX4090", usd_per_hour="0.30", egress_usd_per_gb=Decimal("0.10"), provider="vast"),
+        offer("other", gpu="L4", usd_per_hour="0.10", provider="vast", spot=True),
+    ]
+    return MemoryProvider(settings.now, name="vast", offers=found)
+
+
+def broken(settings: Settings) -> Provider:
+    raise RuntimeError("cannot be opened")
+
+
+def test_prices_are_ranked_as_the_command_ranks_them(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = {"vast": f"{__name__}:two_clouds", "aws": f"{__name__}:broken"}
+    monkeypatch.setattr(providers, "_REGISTER", places)
+    found = gpujob.prices("RTX4090", hours=2)
+    assert [(one.offer.offer_id, one.total_usd) for one in found] == [("cheap", Decimal("0.6")), ("dear", Decimal(1))]
+    assert "cannot be opened" in found.unavailable["aws"] and found.passed_over == {}
+    assert [one.offer.offer_id for one in gpujob.prices("RTX4090", hours=2, egress_gb=10)] == ["dear", "cheap"]
+    assert gpujob.prices(["RTX4090", "L4"], provider=["vast"], spot=True)[0].offer.gpu == "L4"
+    assert gpujob.prices("H200", provider="vast") == ()
+
+
+@pytest.mark.parametrize(
+    ("question", "words"),
+    [
+        ({"gpu": "RTX4009"}, "did you mean RTX4090"),
+        ({"provider": "vats"}, "no provider 'vats'"),
+        ({"sort": "colour"}, "no order 'colour'"),
+        ({"hours": -1}, "from 0 on"),
+        ({"disk_gb": float("nan")}, "from 0 on"),
+    ],
+)
+def test_a_question_about_prices_that_makes_no_sense(scene: Scene, question: dict[str, Any], words: str) -> None:
+    with pytest.raises((gpujob.UnknownName, ValueError), match=words):
+        gpujob.prices(**question)

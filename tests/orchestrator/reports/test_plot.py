@@ -84,3 +84,22 @@ def test_sparkline(values: list[float], fancy: bool, shown: str) -> None:
 )
 def test_braille_only_where_it_can_be_shown(encoding: str | None, shows: bool) -> None:
     assert plot.can_show(encoding) is shows
+
+
+def test_a_value_that_is_none_leaves_a_gap() -> None:
+    points = [(0, 1.0), (4, 1.0), (5, math.nan), (6, 1.0), (10, 1.0), (10, 0.0), (10, 2.0)]
+    row = plot.line({"a": points}, width=15, height=3, fancy=False).splitlines()[1]
+    assert row == "  |*****  *****"
+
+
+def test_spots_stand_over_the_curves_with_their_label() -> None:
+    axes = plot.Axes(x_format=lambda x: f"day {x:g}", y_format=lambda y: f"${y:g}")
+    drawn = plot.line({"a": [(0, 1), (9, 1)]}, width=15, height=3, fancy=False, axes=axes, spots=("paid", [(9, 3)]))
+    assert drawn.splitlines() == [
+        "$3 +          !",
+        "   |",
+        "$1 +***********",
+        "    day 0 day 9",
+        "    ! paid",
+    ]
+    assert plot.line({}, spots=("paid", [(1, 2)])) != "nothing to plot"

@@ -1,0 +1,65 @@
+"""What all ways of `gpujob prices` share: the question as it was typed, who did not answer it, rows as CSV."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from orchestrator.cli.output import say
+
+if TYPE_CHECKING:
+    from orchestrator.cli.session import Session
+    from orchestrator.placement import Ranking
+    from orchestrator.prices import Market
+
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """The options that say whose prices, and of what work."""
+
+    gpus: tuple[str, ...]
+    providers: tuple[str, ...]
+    regions: tuple[str, ...]
+    spot: bool | None
+    hours: Decimal
+    disk: Decimal
+    egress: Decimal
+    ingress: Decimal
+    timeout: float
+
+    def market(self, session: Session) -> Market:
+        """Who is asked. Asks nobody yet."""
+        from orchestrator.prices import Market, Wanted, Work
+
+        wanted = Wanted(gpus=self.gpus, providers=self.providers, regions=self.regions, spot=self.spot)
+        work = Work(hours=self.hours, disk_gb=self.disk, egress_gb=self.egress, ingress_gb=self.ingress)
+        return Market(wanted, work, home=session.home, env=session.env)
+
+
+def taken(record: type[Record], options: dict[str, Any]) -> Record:
+    """A record of those options that are its fields, which are taken out."""
+    return record(**{field.name: options.pop(field.name) for field in fields(record)})  # type: ignore[arg-type]
+
+
+def say_who_is_missing(ranking: Ranking) -> None:
+    """Clouds that did not answer, and those at which nothing can be rented."""
+    for line in who_is_missing(ranking):
+        say(line)
+
+
+def who_is_missing(ranking: Ranking) -> list[str]:
+    """The same, not yet said."""
+    from orchestrator.reports.words import one_line
+
+    heard = {ranked.offer.provider for ranked in ranking.offers if ranked.is_stale}
+    silent = [
+        f"{name}: {one_line(str(error))}{'; what was last heard of it is listed' if name in heard else ''}"
+        for name, error in ranking.unavailable.items()
+    ]
+    return silent + [
+        f"{name}: prices only, nothing can be rented there: {one_line(reason)}"
+        for name, reason in ranking.passed_over.items()
+    ]
