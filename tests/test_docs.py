@@ -26,8 +26,10 @@ from orchestrator.cli.group import COMMANDS, gpujob
 from orchestrator.cli.session import Session
 from orchestrator.clouds import Checked
 from orchestrator.placement import Ranked, Ranking
+from orchestrator.price_series import Paid, Series, Step
 from orchestrator.reaper import Found, Verdict
 from orchestrator.records import FiringKind
+from orchestrator.reports.price_chart import History
 from orchestrator.store.rows import BudgetRow, FiringRow, ScheduleRow
 from orchestrator.submission import Plan
 from providers.base import Check, Instance, InstanceStatus, Offer
@@ -99,6 +101,8 @@ def test_every_field_of_json_is_documented(tmp_path: Path) -> None:
     assert set(documents.charge_document(charge)) == fields("cost")
     assert set(documents.offer_document(ranked, now=START)) == fields("prices")
     assert set(documents.plan_document(plan, now=START)) == fields("submit --dry-run")
+    appeared = documents.appeared_document(ranked, now=START, under=Decimal(2))
+    assert set(appeared) == fields("prices") | fields("prices --watch")
     checked = Checked(provider="local", simulated=False, check=Check())
     assert set(documents.check_document(checked)) == fields("check")
     found = Found(instance=instance(), verdict=Verdict.STRAY, why="")
@@ -120,6 +124,19 @@ def schedule() -> ScheduleRow:
     row: dict[str, Any] = {"id": "s-1", "name": "nightly", "host": "laptop", "file": "/x.yaml", "overrides": {}}
     row |= {"cron": "0 2 * * *", "tz": "UTC", "added_at": START, "planned_at": START, "due_at": START}
     return ScheduleRow(**row)
+
+
+def test_every_field_of_a_price_history_is_documented() -> None:
+    at, usd = START, Decimal("0.30")
+    of: dict[str, Any] = {"provider": "vast", "spot": False, "is_simulated": False}
+    one = Series(steps=(Step(at, usd),), **of)
+    run = Paid(run_id="r-1", attempt=1, region="US", at=at, usd_per_hour=usd, **of)
+    history = History(gpu="L4", gpu_count=1, since=START, until=START, series=[one], paid=[run])
+    shown = documents.history_document(history)
+    assert set(shown) == fields("prices --history")
+    assert set(shown["series"][0]) == fields("prices --history", 1)
+    assert set(shown["series"][0]["points"][0]) == {"at", "usd_per_hour"}
+    assert set(shown["paid"][0]) == fields("prices --history", 2)
 
 
 def instance() -> Instance:

@@ -27,7 +27,7 @@ MEANINGS = {
     REFUSED: "credentials, funds or quota",
     BUDGET: "stopped by limits.max_cost, limits.max_duration or a monthly budget",
     POSSIBLY_BILLING: "a machine possibly still bills",
-    INTERRUPTED: "interrupted with Ctrl-C; the run goes on",
+    INTERRUPTED: "interrupted with Ctrl-C; a run goes on",
 }
 
 OF_A_RUN = (DONE, JOB_FAILED, INCOMPLETE, NOTHING_TO_RENT, REFUSED, BUDGET, POSSIBLY_BILLING, INTERRUPTED)

@@ -21,6 +21,7 @@ from orchestrator.price_history import Heard, PriceHistory
 from providers.base import Offer, OfferQuery, Provider, Traits
 from tests.fakes.clock import START, FakeClock
 from tests.fakes.memory_provider import MemoryProvider, offer
+from tests.orchestrator.living import Living
 
 ANYTHING = OfferQuery(gpu_count=1, spot=None, disk_gb=20.0)
 L4 = OfferQuery(gpus=("L4",), gpu_count=1, spot=None, disk_gb=20.0)
@@ -120,6 +121,16 @@ def test_simulated_prices_are_kept_apart(market: Market) -> None:
 def test_prices_that_the_user_wrote_are_not_noted(market: Market) -> None:
     market.answers(l4("0.30"), traits=Traits(is_container=False, owned=True))
     assert not market.folder.exists()
+
+
+def test_a_runs_own_question_is_noted_at_its_clouds_time(tmp_path: Path) -> None:
+    living = Living(tmp_path, offers=[offer("cheap", usd_per_hour="0.10"), offer("dear", usd_per_hour="0.20")])
+    living.submit()
+    living.until_done()
+    living.store.close()
+    [one] = Market(tmp_path).read(None)
+    assert (one.provider, one.usd_per_hour) == ("memory", Decimal("0.10"))
+    assert START <= one.at < living.clock()
 
 
 def test_only_what_is_asked_for_is_read(market: Market) -> None:

@@ -121,7 +121,8 @@ def test_simulated_prices_have_a_picture_of_their_own(gpujob: Command, heard: He
     heard(2, "0.30")
     heard(2, "0.01", simulated=True)
     said = gpujob("prices", "--history", "RTX4090").text
-    assert "vast (simulated)" in said and said.count("$0.01/h") >= 1
+    axes = [line.split()[0] for line in said.splitlines() if line.lstrip().startswith("$")]
+    assert axes == ["$0.30/h", "$0.01/h"] and "vast (simulated)" in said
     assert len(gpujob("prices", "--history", "RTX4090", "--json").json["series"]) == 2
 
 
