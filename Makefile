@@ -21,15 +21,16 @@ setup: .venv/ready  ## Make .venv from uv.lock, with uv, which is fetched when i
 .uv/bin/uv:
 	@python3 .ci/get-uv.py .uv
 
-check: setup  ## ruff, mypy --strict and unit tests: under a minute
+check: setup  ## ruff, mypy --strict and unit tests: a minute or two
 	$(BIN)/ruff check
 	$(BIN)/mypy
-	$(BIN)/pytest -m "$(UNIT)"
+	$(BIN)/pytest -n auto --maxprocesses 4 -m "$(UNIT)"
 
 test: setup  ## Everything that this machine can run; says why it leaves something out
 	@if docker version >/dev/null 2>&1; then tests/images/build.sh || echo "no test images: container tests are left out"; fi
 	$(BIN)/pytest -rs -n auto --maxprocesses 4 $(AT_ONCE)
-	$(BIN)/pytest -rs tests $(AT_ONCE:%=--ignore=%)
+	$(BIN)/pytest -rs -n auto --maxprocesses 4 -m "$(UNIT)" tests $(AT_ONCE:%=--ignore=%)
+	$(BIN)/pytest -rs -m "not ($(UNIT))" tests $(AT_ONCE:%=--ignore=%)
 
 demo: setup  ## The main job: a network learns to read digits on this computer
 	@GPUJOB_HOME="$(CURDIR)/.demo" $(BIN)/python .ci/demo.py
