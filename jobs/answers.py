@@ -107,7 +107,7 @@ def facts(said: Json) -> Json:
     """What the probe found. A figure that makes no sense is None; what is no GPU is not in the list of them."""
     gpus = said.get("gpus")
     return {
-        **{name: _word(said.get(name)) for name in ("python", "os", "arch", "hostname")},
+        **{name: _word(said.get(name)) for name in ("python", "os", "arch", "hostname", "cpu_model")},
         **{name: _number(said.get(name)) for name in ("cpus", "memory_bytes", "disk_free_bytes")},
         "gpus": [_gpu(gpu) for gpu in gpus[:_MOST_GPUS] if isinstance(gpu, dict)] if isinstance(gpus, list) else [],
         "cuda": _word(said.get("cuda")),

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 SERVES = "GPUJOB_SERVES_PID"  # of a rehearsal: without it there are no clouds, and nothing to be done
 # What Python itself needs. The rest may hold keys and a job's secrets, and a process list shows it for days: it is told
 # over stdin.
-_FOR_THE_START = ("PATH", "HOME", "LANG", "LC_", "LD_", "DYLD_", "PYTHON", "VIRTUAL_ENV", "TMPDIR", "TZ", "GPUJOB_HOME")
+_FOR_THE_START = ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "TMPDIR", "TZ", "GPUJOB_HOME")
+_FAMILIES_FOR_THE_START = ("LC_", "LD_", "DYLD_", "PYTHON")
 IDLE_SECONDS = 5.0
 FIRST_RUNS_SECONDS = 2.0  # after its start in which nothing is imported that the first runs do not need
 FIRING_SECONDS = 20.0  # in which a run that is being made is made, when the controller is told to stop
@@ -50,7 +51,7 @@ def ensure_running(home: Home, env: Mapping[str, str]) -> None:
     with home.controller_log.open("ab") as output:
         child = subprocess.Popen(
             [sys.executable, "-m", "orchestrator.background"],
-            env={name: value for name, value in whole.items() if name.startswith(_FOR_THE_START)},
+            env={name: value for name, value in whole.items() if _is_for_the_start(name)},
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
@@ -60,6 +61,10 @@ def ensure_running(home: Home, env: Mapping[str, str]) -> None:
     assert child.stdin is not None
     with suppress(BrokenPipeError), child.stdin as words:
         words.write(json.dumps(whole).encode())
+
+
+def _is_for_the_start(name: str) -> bool:
+    return name in _FOR_THE_START or name.startswith(_FAMILIES_FOR_THE_START)
 
 
 def is_running(home: Home) -> bool:

@@ -19,6 +19,7 @@ from itertools import chain, count, repeat
 from orchestrator import ledger, unclear
 from orchestrator.clouds import ask_all
 from orchestrator.records import Attempt, AttemptOutcome, Event, Json, Outcome, Phase, Run
+from orchestrator.rounds import surviving
 from orchestrator.store.errors import StoreConflict, StoreError
 from orchestrator.store.store import Store
 from orchestrator.submission import new_run_id
@@ -112,9 +113,11 @@ def adopt(world: World, found: Found) -> Run | None:
         events.append(_event(found.run, at, f"{what} was left at {instance.provider}: run {run_id} ends it"))
     try:
         world.store.add_run(run, events, attempts=[attempt])
-    except StoreConflict:  # one that was ended before, and is there again, has been paid for by that run
+    except StoreError as error:
         world.home.run(run_id).root.rmdir()
-        provider.terminate(instance.id)
+        if not isinstance(error, StoreConflict):
+            raise
+        provider.terminate(instance.id)  # one that was ended before, and is there again: that run has paid for it
         return None
     return run
 
@@ -136,19 +139,24 @@ class Reaper:
             while (left := ends - time.monotonic()) > 0:
                 if stop.wait(min(left, UNCLEAR_PAUSE)):
                     return
-                if unclear.names(self.world.store):
+                if self._something_may_appear():
                     self.look_once()
 
     def look_once(self) -> int:
         """One look, and a run for everything that no run claims. Returns how many; what fails is looked at again."""
-        try:
-            seen = look(self.world, self.owner, self.clouds)
-        except StoreError as error:
-            log.warning("not looked for machines that no run claims: %s", error)
-            return 0
+        return surviving("looking for machines that no run claims", self._look, otherwise=0, log=log)
+
+    def _look(self) -> int:
+        seen = look(self.world, self.owner, self.clouds)
         for name, silence in seen.unheard.items():
             log.warning("%s did not say what it holds: %s", name, silence)
         return sum(self._take(found) for found in seen.found if self._is_ours_to_end(found))
+
+    def _something_may_appear(self) -> bool:
+        def names() -> bool:
+            return bool(unclear.names(self.world.store))
+
+        return surviving("looking for creates that nobody answered", names, otherwise=False, log=log)
 
     def _is_ours_to_end(self, found: Found) -> bool:
         if found.verdict is not Verdict.UNKNOWN_RUN:
@@ -162,14 +170,17 @@ class Reaper:
         return False
 
     def _take(self, found: Found) -> bool:
-        try:
-            run = adopt(self.world, found)
-        except (ProviderError, StoreError) as error:
-            log.warning("%s is looked at again: %s", found.instance.name, error)
-            return False
+        run = surviving(found.instance.name, lambda: self._adopted(found), otherwise=None, log=log)
         if run is not None:
             log.warning("%s: %s is ended: %s", run.id, found.instance.name, found.why)
         return run is not None
+
+    def _adopted(self, found: Found) -> Run | None:
+        try:
+            return adopt(self.world, found)
+        except ProviderError as error:
+            log.warning("%s is looked at again: %s", found.instance.name, error)
+            return None
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from decimal import Decimal
 from orchestrator import ledger
 from orchestrator.records import Attempt, ChargeRow, Event, Run
 from orchestrator.reports.html import write_report
-from orchestrator.store.errors import StoreError
+from orchestrator.rounds import surviving
 from orchestrator.world import World
 from providers.base import Charge, Instance, InstanceStatus
 
@@ -87,14 +87,16 @@ class Bookkeeper:
 
     def settle_due(self) -> int:
         """One round. Returns how many bills were asked for; what fails is asked again later."""
-        try:
-            due = self.world.store.due_bills(AT_ONCE)
-            for run, attempt in due:
-                self._settle(run, attempt)
-        except StoreError as error:
-            log.warning("bills are asked for later: %s", error)
-            return 0
-        return len(due)
+        nothing: Sequence[tuple[Run, Attempt]] = ()
+        due = surviving("bills", lambda: self.world.store.due_bills(AT_ONCE), otherwise=nothing, log=log)
+        return sum(self._settled(run, attempt) for run, attempt in due)
+
+    def _settled(self, run: Run, attempt: Attempt) -> bool:
+        def settled() -> bool:
+            self._settle(run, attempt)
+            return True
+
+        return surviving(f"{run.id}: the bill of {attempt.machine}", settled, otherwise=False, log=log)
 
     def _settle(self, run: Run, attempt: Attempt) -> None:
         now = self.world.clock()

@@ -101,6 +101,8 @@ def probe(folder: Folder) -> None:
     import platform
     import shutil
 
+    docker = _docker_facts if request().get("docker", True) else None
+    gpus, cuda, docker_facts = _side_by_side(_gpus, _cuda, docker or (lambda: None))
     answer(
         {
             "python": platform.python_version(),
@@ -108,14 +110,33 @@ def probe(folder: Folder) -> None:
             "arch": platform.machine(),
             "hostname": platform.node(),
             "cpus": _cpus(),
+            "cpu_model": _cpu_model(),
             "memory_bytes": memory()[1],
             "disk_free_bytes": shutil.disk_usage(folder.root).free,
-            **_gpus(),
-            "docker": _docker_facts() if request().get("docker", True) else None,
+            "gpus": gpus,
+            "cuda": cuda if gpus else None,
+            "docker": docker_facts,
             "time": time.time(),
             "boot_id": read_text("/proc/sys/kernel/random/boot_id").strip() or None,
         }
     )
+
+
+def _side_by_side(*questions: Callable[[], Any]) -> list[Any]:
+    """Their answers. Each waits for a program, nvidia-smi for as long as a second."""
+    import threading
+
+    answers: list[Any] = [None] * len(questions)
+
+    def ask(index: int) -> None:
+        answers[index] = questions[index]()
+
+    asking = [threading.Thread(target=ask, args=(index,)) for index in range(len(questions))]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join()
+    return answers
 
 
 def _cpus() -> float:
@@ -129,19 +150,30 @@ def _cpus() -> float:
     return int(count) if count == int(count) else round(count, 2)
 
 
-def _gpus() -> Json:
+def _cpu_model() -> str | None:
+    named = re.search(r"^model name\s*:\s*(.+)$", read_text("/proc/cpuinfo"), re.MULTILINE)
+    return named.group(1).strip() if named else None
+
+
+def _gpus() -> list[Json]:
+    query = ["--query-gpu=name,memory.total,driver_version,uuid", "--format=csv,noheader,nounits"]
+    code, out, _ = _nvidia_smi(query)
+    rows = (row for row in _csv(out) if code == 0 and len(row) == 4)
+    return [
+        {"name": name, "memory_mb": _number(size), "driver": driver, "uuid": uuid} for name, size, driver, uuid in rows
+    ]
+
+
+def _cuda() -> str | None:
+    version = re.search(rb"CUDA Version:\s*([0-9.]+)", _nvidia_smi([])[1])
+    return version.group(1).decode() if version else None
+
+
+def _nvidia_smi(arguments: Sequence[str]) -> Called:
     import shutil
 
     program = shutil.which("nvidia-smi")
-    if program is None:
-        return {"gpus": [], "cuda": None}
-    query = [program, "--query-gpu=name,memory.total,driver_version,uuid", "--format=csv,noheader,nounits"]
-    code, out, _ = call(query, 10)
-    gpus = []
-    for name, size, driver, uuid in (row for row in _csv(out) if code == 0 and len(row) == 4):
-        gpus.append({"name": name, "memory_mb": _number(size), "driver": driver, "uuid": uuid})
-    version = re.search(rb"CUDA Version:\s*([0-9.]+)", call([program], 10)[1]) if gpus else None
-    return {"gpus": gpus, "cuda": version.group(1).decode() if version else None}
+    return call([program, *arguments], 10) if program else (127, b"", b"")
 
 
 def _docker_facts() -> Json:

@@ -339,7 +339,7 @@ class _Watchdog:
         try:
             yield
         except (paramiko.SSHException, EOFError, OSError) as error:
-            if self._late:
+            if self._late or patience.left() <= 0:  # paramiko's own limit may be the first to be passed
                 raise TransportError(f"{self._name}: no answer within {patience.seconds:g} s") from error
             raise TransportError(f"{self._name}: {str(error) or 'the connection broke'}") from error
         finally:

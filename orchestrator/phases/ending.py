@@ -13,9 +13,9 @@ from jobs import artifacts
 from jobs.machine import AgentError
 from jobs.streams import AttemptFiles
 from jobs.transport.base import TransportError
-from orchestrator import ledger, unclear
+from orchestrator import ledger
 from orchestrator.phases.copying import is_waited_for_no_more, while_it_is_waited_for
-from orchestrator.phases.renting import LISTING_LAG, look_up, write_down
+from orchestrator.phases.renting import LISTING_LAG, look_up, note_unclear, write_down
 from orchestrator.phases.running import fate, pull_checkpoint, read_metrics, values_to_hide
 from orchestrator.phases.visit import Next, Visit
 from orchestrator.records import AttemptOutcome, Json, Outcome, Phase
@@ -162,7 +162,7 @@ def _never_made(visit: Visit) -> Next:
     if visit.since("not in the list at the end") < LISTING_LAG and not visit.provider.traits.owned:
         return visit.stay(5.0)
     visit.run.possibly_billing = False
-    unclear.note(visit.world.store, visit.current.provider, visit.current.machine)
+    note_unclear(visit)
     visit.note("machine", f"no machine named {visit.current.machine} exists")
     return Next(Phase.SETTLE)
 

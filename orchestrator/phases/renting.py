@@ -348,9 +348,15 @@ def _leave_offer(visit: Visit, reason: str, *, unclear: bool = False, refused: b
     left = {"offer_id": offer_id, "provider": attempt.provider, "machine": attempt.machine, "reason": reason}
     attempt.tries.append({**left, **({"unclear": True} if unclear else {}), **({"refused": True} if refused else {})})
     if unclear:
-        unclear_creates.note(visit.world.store, attempt.provider, attempt.machine)
+        note_unclear(visit)
     visit.note("offer", f"left {attempt.provider} {offer_id}: {reason}")
     return Next(Phase.QUOTE)
+
+
+def note_unclear(visit: Visit) -> None:
+    """A machine of this name may still appear; on one's own computers, which are looked at as they are, none does."""
+    if not visit.provider.traits.owned:
+        unclear_creates.note(visit.world.store, visit.current.provider, visit.current.machine)
 
 
 def remember_host(visit: Visit, reason: str) -> None:

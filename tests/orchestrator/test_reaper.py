@@ -13,6 +13,7 @@ import pytest
 from orchestrator import unclear
 from orchestrator.reaper import LIST_AGE, NEWBORN, OVERDUE, Reaper, Verdict, adopt, look
 from orchestrator.records import Outcome, Phase, Run
+from orchestrator.store.errors import StoreUnreachable
 from orchestrator.world import World
 from providers.base import InstanceStatus, LaunchRequest
 from providers.errors import Ambiguous, Unreachable
@@ -210,6 +211,44 @@ def test_nobody_leaves_while_a_create_that_nobody_answered_may_bring_a_machine(l
     living.clock.advance(unclear.SECONDS)
     assert living.controller._nothing_left()
     assert everything_booked(living) == round(living.cloud.billed(), 10)
+
+
+def test_a_create_on_ones_own_computer_keeps_nobody_waiting(living: Living) -> None:
+    living.cloud.traits = replace(living.cloud.traits, owned=True)
+    living.cloud.faults.creates.append(Ambiguous("the reply was lost"))
+    living.submit()
+    living.until_done()
+    assert living.controller._nothing_left()
+
+
+def test_a_bug_in_one_look_is_told_and_the_next_look_comes(
+    living: Living, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ordered(living)
+    living.clock.advance(3600 + OVERDUE.total_seconds() + 1)
+    really = living.store.runs
+
+    def buggy(**_: object) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(living.store, "runs", buggy)
+    assert reap(living) == 0
+    assert "a bug" in caplog.text
+    monkeypatch.setattr(living.store, "runs", really)
+    assert reap(living) == 1
+    reaped(living)
+
+
+def test_a_store_that_fails_leaves_no_folder_behind(living: Living, monkeypatch: pytest.MonkeyPatch) -> None:
+    ordered(living)
+    living.clock.advance(3600 + OVERDUE.total_seconds() + 1)
+
+    def fails(*_: object, **__: object) -> None:
+        raise StoreUnreachable("the disk is full")
+
+    monkeypatch.setattr(living.store, "add_run", fails)
+    assert reap(living) == 0
+    assert list((living.home.root / "runs").iterdir()) == []
 
 
 def test_what_was_found_by_its_security_group_alone_is_paid_for_when_it_turns_out_to_be_a_machine(

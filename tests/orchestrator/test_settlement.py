@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.records import ChargeKind, Outcome
+from orchestrator.records import ChargeKind, ChargeRow, Outcome
 from orchestrator.settlement import GIVEN_UP_AFTER, Bookkeeper
 from providers.base import Charge, Instance
 from providers.errors import Unreachable
@@ -115,6 +115,24 @@ def test_every_attempt_is_settled_also_of_a_run_that_goes_on(living: Living) -> 
     keep_books(living, hours=4)
     assert [attempt.settle_at for attempt in living.attempts()] == [None, None]
     assert booked(living) == cloud(living).owed
+
+
+def test_a_bug_about_one_bill_does_not_hold_up_the_others(living: Living, caplog: pytest.LogCaptureFixture) -> None:
+    for run_id in ("r-1", "r-2"):
+        living.submit(run_id)
+        living.until_done(run_id)
+    store = living.controller.world.store
+    really = store.charges
+
+    def charges(*, run_id: str) -> Sequence[ChargeRow]:
+        if run_id == "r-1":
+            raise KeyError("a bug")
+        return really(run_id=run_id)
+
+    store.charges = charges  # type: ignore[method-assign, assignment]
+    keep_books(living, hours=12)
+    assert "a bug" in caplog.text
+    assert [living.attempts(run_id)[0].settle_at is None for run_id in ("r-1", "r-2")] == [False, True]
 
 
 def test_a_cloud_that_cannot_be_asked_is_asked_again_and_given_up_in_the_end(living: Living) -> None:

@@ -49,8 +49,8 @@ def test_probe_tells_what_the_machine_is(
     assert facts["cpus"] <= (os.cpu_count() or 1)
     assert facts["memory_bytes"] > 10**8 and facts["disk_free_bytes"] > 10**6
     assert set(facts) == {
-        "python", "os", "arch", "hostname", "cpus", "memory_bytes", "disk_free_bytes", "gpus", "cuda", "docker", "time",
-        "boot_id",
+        "python", "os", "arch", "hostname", "cpus", "cpu_model", "memory_bytes", "disk_free_bytes", "gpus", "cuda",
+        "docker", "time", "boot_id",
     }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ QUICK = {
 }  # fmt: skip
 SLOW = {
     "base64", "ctypes", "gzip", "hashlib", "platform", "shutil", "socket", "subprocess", "tarfile", "tempfile",
-    "traceback", "typing", "venv", "zlib",
+    "threading", "traceback", "typing", "venv", "zlib",
 }  # fmt: skip
 TOO_NEW = {
     "waitstatus_to_exitcode", "pidfd_open", "pidfd_send_signal", "removeprefix", "removesuffix", "is_relative_to",
