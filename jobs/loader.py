@@ -7,10 +7,10 @@ Must not know what a key means (spec.py), nor YAML (document.py).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -19,6 +19,8 @@ from jobs.document import KEY, Document, DocumentError, Mark
 from jobs.problems import COMMAND_LINE, Figure, Problem, SpecError, looks_secret, suggestion
 from jobs.spec import Spec, Vocabulary, conflicts
 
+M = TypeVar("M", bound=BaseModel)
+
 _MOST_BYTES = 1_000_000
 _COMMAND_LINE_MARK: Mark = (0, 0)
 _WITH_FREE_KEYS = (("env",), ("labels",), ("metrics", "patterns"))
@@ -26,71 +28,56 @@ _WITH_FREE_KEYS = (("env",), ("labels",), ("metrics", "patterns"))
 
 def load(path: Path, *, vocabulary: Vocabulary, overrides: Mapping[str, object] | None = None) -> Spec:
     """Read and check a spec. `overrides` has dotted keys and replaces what the file says. Raises SpecError."""
-    written = _read(path)
-    _override(written, overrides or {})
+    written = read(path)
+    override(written, overrides or {})
     if written.value.get("name") is None:
-        written.value["name"] = _name_of(path)
-    return _checked(path, written, vocabulary)
+        written.value["name"] = name_of(path)
+    return checked(path, written, vocabulary)
 
 
-def json_schema(vocabulary: Vocabulary | None = None) -> dict[str, Any]:
-    """A JSON Schema of what a person may write, for editors. With a vocabulary, providers are offered by name."""
-    schema: dict[str, Any] = _without_defaults(Spec.model_json_schema())
-    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
-    schema["title"] = "gpujob train.yaml"
-    schema["required"] = ["run"]  # `name` has the directory's name as its default
-    if vocabulary:
-        schema["$defs"]["Place"]["properties"]["providers"]["items"]["enum"] = list(vocabulary.providers)
-        schema["$defs"]["GpuChoice"]["properties"]["name"]["examples"] = list(vocabulary.gpu_names)
-    return schema
-
-
-def _read(path: Path) -> Document:
+def read(path: Path, *, least: str = "run: python train.py") -> Document:
+    """A file's keys and their places; `least` is what at least has to be in it. Raises SpecError."""
     written = _parse(path)
     if written.value is None:
-        raise _refused(path, "is empty; write at least `run: python train.py`")
+        raise refused(path, f"is empty; write at least `{least}`")
     if not isinstance(written.value, dict):
         line, column = written.marks[()]
         found = "a list" if isinstance(written.value, list) else "plain text"
-        message = f"found {found} instead of keys; begin with a key, such as `run: python train.py`"
+        message = f"found {found} instead of keys; begin with a key, such as `{least}`"
         raise SpecError([Problem(str(path), line, column, "", message)])
     return written
 
 
-def _parse(path: Path) -> Document:
+def checked(path: Path, written: Document, vocabulary: Vocabulary) -> Spec:
+    """The spec that is written there. Raises SpecError with all that is wrong."""
+    others = (*conflicts(written.value), *_missing_workdir(path, written.value))
+    return validated(path, written, Spec, vocabulary, others)
+
+
+def validated(
+    path: Path,
+    written: Document,
+    model: type[M],
+    vocabulary: Vocabulary,
+    others: Iterable[tuple[document.Path, str]] = (),
+) -> M:
+    """The model with what is written. Raises SpecError with all mistakes; `others` are those that no model finds."""
+    problems = {_problem(path, mark, where, message) for where, mark, message in written.mistakes}
+    for where, message in others:
+        problems.add(_problem(path, _nearest(where, written)[1], where, message))
+    made = None
     try:
-        raw = _content(path)
-        return document.parse(raw)
-    except DocumentError as error:
-        raise SpecError([Problem(str(path), *error.mark, "", str(error))]) from None
-    except FileNotFoundError:
-        raise _refused(path, "there is no such file") from None
-    except IsADirectoryError:
-        raise _refused(path, "is a directory; give the file in it, such as train.yaml") from None
-    except OSError as error:
-        raise _refused(path, f"cannot be read: {error.strerror or 'the path is not usable'}") from None
-    except ValueError:
-        raise _refused(path, "cannot be read: the path is not usable") from None
+        made = model.model_validate(written.value, context=vocabulary)
+    except ValidationError as error:
+        # What has no place concerns several keys: `conflicts` has it, with a place.
+        problems |= {_translated(path, dict(detail), written, model) for detail in error.errors() if detail["loc"]}
+    if problems or made is None:
+        raise SpecError(sorted(problems))
+    return made
 
 
-def _content(path: Path) -> bytes:
-    with path.open("rb") as file:
-        raw = file.read(_MOST_BYTES + 1)
-    if len(raw) > _MOST_BYTES:
-        raise _refused(path, "is larger than 1 MB; a spec has a few dozen lines, keep data in other files")
-    return raw
-
-
-def _refused(path: Path, message: str) -> SpecError:
-    return SpecError([Problem(str(path), 0, 0, "", message)])
-
-
-def _name_of(path: Path) -> str:
-    directory = path.resolve().parent.name
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", directory).strip("._-")[:60] or "job"
-
-
-def _override(written: Document, overrides: Mapping[str, object]) -> None:
+def override(written: Document, overrides: Mapping[str, object]) -> None:
+    """Replace what is written by what the command line says, under dotted keys."""
     for dotted, value in overrides.items():
         *parents, last = _parts(dotted)
         section = written.value
@@ -106,6 +93,53 @@ def _override(written: Document, overrides: Mapping[str, object]) -> None:
         else:
             section[last] = _as_written(value)
             _mark_override(written, (*path, last), section[last])
+
+
+def refused(path: Path, message: str) -> SpecError:
+    """A mistake of the file as a whole."""
+    return SpecError([Problem(str(path), 0, 0, "", message)])
+
+
+def name_of(path: Path) -> str:
+    """What a file without a name describes is called as its directory is."""
+    directory = path.resolve().parent.name
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", directory).strip("._-")[:60] or "job"
+
+
+def json_schema(vocabulary: Vocabulary | None = None) -> dict[str, Any]:
+    """A JSON Schema of what a person may write, for editors. With a vocabulary, providers are offered by name."""
+    schema: dict[str, Any] = _without_defaults(Spec.model_json_schema())
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "gpujob train.yaml"
+    schema["required"] = ["run"]  # `name` has the directory's name as its default
+    if vocabulary:
+        schema["$defs"]["Place"]["properties"]["providers"]["items"]["enum"] = list(vocabulary.providers)
+        schema["$defs"]["GpuChoice"]["properties"]["name"]["examples"] = list(vocabulary.gpu_names)
+    return schema
+
+
+def _parse(path: Path) -> Document:
+    try:
+        raw = _content(path)
+        return document.parse(raw)
+    except DocumentError as error:
+        raise SpecError([Problem(str(path), *error.mark, "", str(error))]) from None
+    except FileNotFoundError:
+        raise refused(path, "there is no such file") from None
+    except IsADirectoryError:
+        raise refused(path, "is a directory; give the file in it, such as train.yaml") from None
+    except OSError as error:
+        raise refused(path, f"cannot be read: {error.strerror or 'the path is not usable'}") from None
+    except ValueError:
+        raise refused(path, "cannot be read: the path is not usable") from None
+
+
+def _content(path: Path) -> bytes:
+    with path.open("rb") as file:
+        raw = file.read(_MOST_BYTES + 1)
+    if len(raw) > _MOST_BYTES:
+        raise refused(path, "is larger than 1 MB; a spec has a few dozen lines, keep data in other files")
+    return raw
 
 
 def _parts(dotted: str) -> tuple[str, ...]:
@@ -138,21 +172,6 @@ def _mark_override(written: Document, path: document.Path, value: Any) -> None:
         _mark_override(written, (*path, key), inner)
 
 
-def _checked(path: Path, written: Document, vocabulary: Vocabulary) -> Spec:
-    problems = {_problem(path, mark, where, message) for where, mark, message in written.mistakes}
-    for where, message in (*conflicts(written.value), *_missing_workdir(path, written.value)):
-        problems.add(_problem(path, _nearest(where, written)[1], where, message))
-    spec = None
-    try:
-        spec = Spec.model_validate(written.value, context=vocabulary)
-    except ValidationError as error:
-        # What has no place concerns several keys: `conflicts` has it, with a place.
-        problems |= {_translated(path, dict(detail), written) for detail in error.errors() if detail["loc"]}
-    if problems or spec is None:
-        raise SpecError(sorted(problems))
-    return spec
-
-
 def _missing_workdir(path: Path, spec: Mapping[str, Any]) -> Iterator[tuple[document.Path, str]]:
     workdir = spec.get("workdir")
     if not isinstance(workdir, str) or isinstance(workdir, Figure) or not workdir.strip():
@@ -165,14 +184,14 @@ def _missing_workdir(path: Path, spec: Mapping[str, Any]) -> Iterator[tuple[docu
         yield ("workdir",), "there is no such directory; write one relative to this file, such as ."
 
 
-def _translated(path: Path, detail: dict[str, Any], written: Document) -> Problem:
+def _translated(path: Path, detail: dict[str, Any], written: Document, root: type[BaseModel]) -> Problem:
     """One of pydantic's errors in our words. Only these three kinds get out of the models."""
     where = _written_path(detail["loc"], written)
     nearest, mark = _nearest(where, written)
     if detail["type"] == "extra_forbidden":
-        return _problem(path, _nearest((*where, KEY), written)[1], where, _unknown_key(where))
+        return _problem(path, _nearest((*where, KEY), written)[1], where, _unknown_key(where, root))
     if detail["type"] == "missing":
-        return _problem(path, mark, where, _missing(where, is_written=nearest == where))
+        return _problem(path, mark, where, _missing(where, root, is_written=nearest == where))
     if detail["type"] == "value_error":
         return _problem(path, mark, nearest, str(detail["ctx"]["error"]))
     return _problem(path, mark, nearest, "cannot be used; compare it with the example in the documentation")
@@ -194,31 +213,36 @@ def _nearest(where: document.Path, written: Document) -> tuple[document.Path, Ma
     return where, written.marks[where]
 
 
-def _missing(where: document.Path, *, is_written: bool) -> str:
-    model = _model(where[:-1])
+def _missing(where: document.Path, root: type[BaseModel], *, is_written: bool) -> str:
+    model = _model(where[:-1], root)
     field = model.model_fields[str(where[-1])] if model else None
     schemas = [getattr(piece, "json_schema", None) or {} for piece in field.metadata] if field else []
     example = next((schema["examples"][0] for schema in schemas if schema.get("examples")), "...")
     return f"{'is empty' if is_written else 'is missing'}; write `{where[-1]}: {example}` or the like"
 
 
-def _unknown_key(where: document.Path) -> str:
-    key, model = str(where[-1]), _model(where[:-1])
+def _unknown_key(where: document.Path, root: type[BaseModel]) -> str:
+    key, model = str(where[-1]), _model(where[:-1], root)
     siblings = tuple(model.model_fields) if model else ()
     if near := suggestion(key, siblings):
         return f"unknown key{near}"
-    elsewhere = [dotted for dotted in _dotted_keys(Spec) if dotted.rpartition(".")[2] == key.casefold()]
+    elsewhere = [dotted for dotted in _dotted_keys(root) if dotted.rpartition(".")[2] == key.casefold()]
     if elsewhere:
         return f"unknown key here; did you mean `{elsewhere[0]}`?"
     return f"unknown key; the keys here are {', '.join(siblings)}"
 
 
-def _model(where: document.Path) -> type[BaseModel] | None:
-    model: type[BaseModel] | None = Spec
+def _model(where: document.Path, root: type[BaseModel]) -> type[BaseModel] | None:
+    """The model of what stands at `where`; names that a person chooses lead to no other."""
+    model: type[BaseModel] | None = root
+    is_free = False
     for part in where:
-        if isinstance(part, str):
-            field = model.model_fields.get(part) if model else None
-            model = _inner_model(field.annotation) if field else None
+        if is_free or not isinstance(part, str):
+            is_free = False
+            continue
+        field = model.model_fields.get(part) if model else None
+        model = _inner_model(field.annotation) if field else None
+        is_free = field is not None and get_origin(field.annotation) is dict
     return model
 
 

@@ -1,0 +1,264 @@
+"""A benchmark suite: tasks x machines, each pair a job, and the metrics that matter of it.
+
+Owns the keys of a suite's file that are no keys of train.yaml; all others mean what they mean there, for the whole
+suite, a task or a target. Every mistake is found before anything is run, at its line. Knows no run, store or cloud.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import ROUND_DOWN, Decimal
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from jobs import document, loader, quantities, repeats
+from jobs.document import Document
+from jobs.fields import Dollars, Duration, Name, Section, Text, choice, counted, listed
+from jobs.problems import Problem, SpecError, found
+from jobs.spec import Spec, Vocabulary
+
+Machine = tuple[str, str, str]  # target, GPU, provider; "" where a target leaves it open
+
+MOST_CELLS = 500
+MOST_TIMES = 100
+_CENT = Decimal("0.01")
+_TARGETS = "{gpu: {gpus: [RTX4090], providers: [vast]}}"
+_TASKS = "{mnist: {run: python3 mnist.py}}"
+LEAST_FILE = f"tasks: {_TASKS}"
+
+
+def _times(value: Any) -> int:
+    return 0 if str(value).strip() == "0" else quantities.count(value, most=MOST_TIMES, example=1)
+
+
+def _named(example: str) -> BeforeValidator:
+    """A mapping with names as keys, and at least one of them."""
+
+    def check(value: Any) -> Any:
+        if not isinstance(value, Mapping) or not value:
+            raise ValueError(f"{found(value) if value else 'is empty'}; write a name for each, such as {example}")
+        return value
+
+    return BeforeValidator(check)
+
+
+class Measure(Section):
+    """A metric that matters, and which way is better."""
+
+    example: ClassVar[str] = "{better: higher, unit: samples/s}"
+
+    better: Annotated[Literal["lower", "higher"], choice("lower", "higher")] = Field(
+        description="lower for times and losses, higher for rates."
+    )
+    unit: Text = Field(default="", description="What one of it is, such as s or samples/s.")
+    work: Text | None = Field(
+        default=None, description="For a rate per second: what it counts, such as samples. Its price per unit is told."
+    )
+
+
+class Caps(Section):
+    """The most that the whole of it may take."""
+
+    example: ClassVar[str] = "{cost: 10.00, time: 6h}"
+
+    cost: Dollars | None = Field(default=None, description="In US dollars, all runs together.")
+    time: Duration | None = Field(default=None, description="After this time nothing more is started.")
+
+
+class Task(Section):
+    """What is measured: any key of train.yaml besides."""
+
+    example: ClassVar[str] = "{run: python3 mnist.py, measure: {loss: {better: lower}}}"
+
+    measure: dict[Text, Measure] = Field(default={}, description="Metrics; the first one is the task's main one.")
+
+
+class Target(Section):
+    """On which machines: any key of train.yaml besides."""
+
+    example: ClassVar[str] = "{gpus: [RTX4090], providers: [vast, runpod]}"
+
+    gpus: Annotated[tuple[Text, ...], listed("[RTX4090:1, cpu]")] = Field(
+        default=(), description="One job for each: NAME, NAME:COUNT or cpu. Default: what resources.gpu says."
+    )
+    providers: Annotated[tuple[Text, ...], listed("[vast, runpod]")] = Field(
+        default=(), description="One job for each. Default: one, on the cheapest of all that place.providers allows."
+    )
+
+
+class Suite(Section):
+    """The suite's own keys."""
+
+    example: ClassVar[str] = LEAST_FILE
+
+    name: Name = Field(description="The suite's name. Default: the name of the directory that this file is in.")
+    tasks: Annotated[dict[Name, Task], _named(_TASKS), WithJsonSchema({"type": "object", "examples": [_TASKS]})] = (
+        Field(description="What is measured.")
+    )
+    targets: Annotated[dict[Name, Target], _named(_TARGETS)] = Field(
+        default={"local": Target(gpus=("cpu",), providers=("local",))},
+        description="On which machines. Default: this computer's CPUs.",
+    )
+    warmup: Annotated[int, BeforeValidator(_times)] = Field(
+        default=1, description="Times that `run` is done on each machine and thrown away. Default: 1."
+    )
+    repeats: Annotated[int, counted(most=MOST_TIMES, example=3)] = Field(
+        default=3, description="Times after these that are counted. Default: 3."
+    )
+    at_once: Annotated[int, counted(most=MOST_TIMES, example=4)] = Field(
+        default=4, description="Rented machines at a time; your own computers do one job at a time. Default: 4."
+    )
+    caps: Caps = Field(default=Caps(), description="The most that all of it together may take.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One job of a suite: a task on a machine. `provider` is "" where any will do."""
+
+    task: str
+    target: str
+    gpu: str
+    provider: str
+    spec: Spec
+    measure: Mapping[str, Measure]
+
+    @property
+    def text(self) -> bytes:
+        """As a train.yaml that says the same; JSON is YAML."""
+        return json.dumps(self.spec.to_json(), indent=2).encode()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """A suite and all its jobs, in the order in which they are to be run."""
+
+    suite: Suite
+    cells: tuple[Cell, ...]
+
+
+def is_suite(path: Path) -> bool:
+    """Whether a file describes a suite, and not one job. What cannot be read is neither."""
+    try:
+        return "tasks" in loader.read(path).value
+    except SpecError:
+        return False
+
+
+def load(path: Path, *, vocabulary: Vocabulary, overrides: Mapping[str, object] | None = None) -> Loaded:
+    """Read and check a suite and every job in it; `overrides` are for each of them. Raises SpecError."""
+    written = loader.read(path, least=LEAST_FILE)
+    if written.value.get("name") is None:
+        written.value["name"] = loader.name_of(path)
+    suite = loader.validated(path, _own_part(written), Suite, vocabulary)
+    places = [(task, *machine) for machine in _machines(suite) for task in suite.tasks]
+    if len(places) > MOST_CELLS:
+        raise loader.refused(path, f"makes {len(places)} jobs, more than {MOST_CELLS}; name fewer tasks or machines")
+    problems: set[Problem] = set()
+    cells: list[Cell] = []
+    for task, target, gpu, provider in places:
+        job = _job(written, suite, task, (target, gpu, provider), jobs=len(places))
+        loader.override(job, overrides or {})
+        try:
+            spec = _repeated(loader.checked(path, job, vocabulary), suite)
+        except SpecError as error:
+            problems.update(error.problems)
+            continue
+        measure = suite.tasks[task].measure
+        cells.append(Cell(task=task, target=target, gpu=gpu, provider=provider, spec=spec, measure=measure))
+    if problems:
+        raise SpecError(sorted(problems))
+    return Loaded(suite=suite, cells=tuple(cells))
+
+
+def _machines(suite: Suite) -> Iterator[Machine]:
+    for name, target in suite.targets.items():
+        for gpu in target.gpus or ("",):
+            for provider in target.providers or ("",):
+                yield name, gpu, provider
+
+
+_INNER: Mapping[str, type[Section]] = {"tasks": Task, "targets": Target}
+
+
+def _own_part(written: Document) -> Document:
+    """Without what is train.yaml's: that is checked with each job."""
+    own = {key: value for key, value in written.value.items() if key in Suite.model_fields}
+    for section, model in _INNER.items():
+        if isinstance(parts := own.get(section), dict):
+            own[section] = {name: _of_model(part, model) for name, part in parts.items()}
+    return Document(own, written.marks, written.mistakes)
+
+
+def _of_model(part: Any, model: type[Section]) -> Any:
+    return {key: part[key] for key in part if key in model.model_fields} if isinstance(part, dict) else part
+
+
+def _job(written: Document, suite: Suite, task: str, machine: Machine, *, jobs: int) -> Document:
+    """One job's part of the file: what is said for all, then for its task, then for its target, then by the axes."""
+    target, gpu, provider = machine
+    job = Document({}, {(): written.marks[("tasks", task)]})
+    for where, model in (((), Suite), (("tasks", task), Task), (("targets", target), Target)):
+        _lay_all(job, written, where, model)
+    ours: dict[str, object] = {"name": f"{suite.name}.{task}"[:60].rstrip(".")}
+    labels = {"suite": suite.name, "task": task, "target": target}
+    ours |= {f"labels.{name}": value for name, value in labels.items() if name not in _part(job, "labels")}
+    if suite.caps.cost is not None and "max_cost" not in _part(job, "limits"):
+        share = (suite.caps.cost / jobs).quantize(_CENT, rounding=ROUND_DOWN)
+        ours["limits.max_cost"] = max(_CENT, share)
+    loader.override(job, ours)
+    if gpu:
+        _set(job, written, ("resources", "gpu"), gpu, ("targets", target, "gpus"))
+    if provider:
+        _set(job, written, ("place", "providers"), [provider], ("targets", target, "providers"))
+    return job
+
+
+def _lay_all(job: Document, written: Document, where: document.Path, model: type[Section]) -> None:
+    part: Any = written.value
+    for key in where:
+        part = part.get(key, {}) if isinstance(part, dict) else {}
+    for key in part if isinstance(part, dict) else ():
+        if key not in model.model_fields:
+            _lay(job, (key,), part[key], written, (*where, key))
+
+
+def _lay(job: Document, at: document.Path, value: Any, written: Document, source: document.Path) -> None:
+    """Put what is written at `source` over what the job has: key by key where both are mappings, else in its place."""
+    here = job.value
+    for key in at[:-1]:
+        here = here[key]
+    if isinstance(value, dict) and isinstance(here.get(at[-1]), dict):
+        for key, inner in value.items():
+            _lay(job, (*at, key), inner, written, (*source, key))
+        return
+    here[at[-1]] = copy.deepcopy(value)
+    job.marks = {path: mark for path, mark in job.marks.items() if path[: len(at)] != at}
+    size = len(source)
+    job.marks |= {(*at, *path[size:]): mark for path, mark in written.marks.items() if path[:size] == source}
+
+
+def _set(job: Document, written: Document, at: document.Path, value: Any, source: document.Path) -> None:
+    """What an axis of the suite says; a mistake in it is one of the axis."""
+    loader.override(job, {".".join(map(str, at)): value})
+    mark = written.marks.get(source, written.marks[()])
+    job.marks |= {path: mark for path in job.marks if path[: len(at)] == at}
+
+
+def _part(job: Document, key: str) -> Mapping[str, Any]:
+    part = job.value.get(key)
+    return part if isinstance(part, dict) else {}
+
+
+def _repeated(spec: Spec, suite: Suite) -> Spec:
+    patterns = {**spec.metrics.patterns, repeats.MARK: repeats.PATTERN}
+    return spec.model_copy(
+        update={
+            "run": repeats.wrapped(spec.run, warmup=suite.warmup, repeats=suite.repeats),
+            "metrics": spec.metrics.model_copy(update={"patterns": patterns}),
+        }
+    )

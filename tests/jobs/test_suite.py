@@ -1,0 +1,127 @@
+"""A benchmark suite to its jobs: what each of them is told, and the lines that a person reads when one cannot be."""
+
+# ruff: noqa: E501 (what a person reads is one line each, here too)
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from jobs import suite
+from jobs.problems import SpecError
+from jobs.spec import GpuChoice, Vocabulary
+from jobs.suite import Cell, Loaded
+from providers import gpus
+
+VOCABULARY = Vocabulary(gpus=gpus.canonical, gpu_names=gpus.names(), providers=("local", "runpod", "vast"))
+
+WHOLE = """\
+name: cpu-against-gpu
+image: pytorch/pytorch:2.9.0-cuda12.8-cudnn9-runtime
+setup: sh setup.sh
+env: {THREADS: "2", SEED: "1"}
+tasks:
+  mnist:
+    run: python3 mnist.py --epochs 1
+    env: {SEED: "7"}
+    measure:
+      epoch_seconds: {better: lower, unit: s}
+      samples_per_second: {better: higher, unit: samples/s, work: samples}
+  gpt:
+    run: python3 gpt.py
+    limits: {max_cost: 3.00}
+targets:
+  cpu: {gpus: [cpu], providers: [local], image: none}
+  gpu: {gpus: [RTX4090, "H100-SXM:8"], providers: [vast, runpod], limits: {max_price_per_hour: 2}}
+caps: {cost: 10.00, time: 6h}
+"""
+
+
+def loaded(folder: Path, text: str) -> Loaded:
+    file = folder / "suite.yaml"
+    file.write_text(text)
+    return suite.load(file, vocabulary=VOCABULARY)
+
+
+def mistakes(folder: Path, text: str) -> list[str]:
+    with pytest.raises(SpecError) as raised:
+        loaded(folder, text)
+    return [str(problem).removeprefix(f"{folder}/") for problem in raised.value.problems]
+
+
+def cell(found: Loaded, task: str, gpu: str, provider: str) -> Cell:
+    [one] = [one for one in found.cells if (one.task, one.gpu, one.provider) == (task, gpu, provider)]
+    return one
+
+
+def test_each_task_is_a_job_on_each_machine(tmp_path: Path) -> None:
+    found = loaded(tmp_path, WHOLE)
+    assert [(one.target, one.gpu, one.provider, one.task) for one in found.cells] == [
+        ("cpu", "cpu", "local", "mnist"),
+        ("cpu", "cpu", "local", "gpt"),
+        ("gpu", "RTX4090", "vast", "mnist"),
+        ("gpu", "RTX4090", "vast", "gpt"),
+        ("gpu", "RTX4090", "runpod", "mnist"),
+        ("gpu", "RTX4090", "runpod", "gpt"),
+        ("gpu", "H100-SXM:8", "vast", "mnist"),
+        ("gpu", "H100-SXM:8", "vast", "gpt"),
+        ("gpu", "H100-SXM:8", "runpod", "mnist"),
+        ("gpu", "H100-SXM:8", "runpod", "gpt"),
+    ]
+
+
+def test_a_job_is_told_what_all_are_told_then_what_its_task_is_then_its_target(tmp_path: Path) -> None:
+    found = loaded(tmp_path, WHOLE)
+    spec = cell(found, "mnist", "H100-SXM:8", "vast").spec
+    assert spec.name == "cpu-against-gpu.mnist"
+    assert (spec.setup, spec.env) == ("sh setup.sh", {"THREADS": "2", "SEED": "7"})
+    assert (spec.resources.gpu, spec.place.providers) == ((GpuChoice(name="H100-SXM", count=8),), ("vast",))
+    assert spec.limits.max_price_per_hour == Decimal(2)
+    assert spec.labels == {"suite": "cpu-against-gpu", "task": "mnist", "target": "gpu"}
+    assert cell(found, "mnist", "cpu", "local").spec.image is None
+
+
+def test_the_cap_on_all_of_it_is_shared_out_where_a_task_has_no_limit_of_its_own(tmp_path: Path) -> None:
+    found = loaded(tmp_path, WHOLE)
+    assert cell(found, "mnist", "RTX4090", "vast").spec.limits.max_cost == Decimal("1.00")
+    assert cell(found, "gpt", "RTX4090", "vast").spec.limits.max_cost == Decimal("3.00")
+
+
+def test_without_targets_it_runs_on_this_computers_cpus(tmp_path: Path) -> None:
+    [only] = loaded(tmp_path, "tasks: {add: {run: python3 add.py}}").cells
+    assert (only.spec.place.providers, only.spec.resources.gpu) == (("local",), ())
+
+
+def test_a_mistake_in_a_job_is_shown_once_and_where_it_is_written(tmp_path: Path) -> None:
+    text = WHOLE.replace("setup:", "setpu:").replace("RTX4090,", "RTX409O,").replace("run: python3 gpt.py", "rum: x")
+    lines = mistakes(tmp_path, text)
+    assert [line.split(";")[0] for line in lines] == [
+        "suite.yaml:3:1: setpu: unknown key",
+        "suite.yaml:13:5: rum: unknown key",
+        "suite.yaml:13:5: run: is missing",
+        'suite.yaml:17:15: resources.gpu: unknown GPU "RTX409O"',
+    ]
+
+
+def test_a_mistake_in_the_suites_own_keys(tmp_path: Path) -> None:
+    text = WHOLE.replace("better: lower, unit: s", "better: up, unite: s").replace("time: 6h", "time: soon")
+    assert mistakes(tmp_path, text) == [
+        'suite.yaml:10:31: tasks.mnist.measure.epoch_seconds.better: "up" is not known; write `lower` or `higher`',
+        "suite.yaml:10:35: tasks.mnist.measure.epoch_seconds.unite: unknown key; did you mean `unit`?",
+        'suite.yaml:18:27: caps.time: "soon" is not a duration; write it in s, m, h or d, such as 90s, 5m, 2h, 1d or 1h30m',
+    ]
+
+
+@pytest.mark.parametrize("text", ["tasks: {}", "tasks: [a, b]", "name: empty"])
+def test_a_suite_without_tasks(tmp_path: Path, text: str) -> None:
+    [line] = mistakes(tmp_path, text)
+    assert "tasks" in line and "mnist" in line
+
+
+def test_which_files_are_suites(tmp_path: Path) -> None:
+    job, tasks = tmp_path / "train.yaml", tmp_path / "suite.yaml"
+    job.write_text("run: python3 train.py")
+    tasks.write_text(WHOLE)
+    assert (suite.is_suite(job), suite.is_suite(tasks), suite.is_suite(tmp_path / "none.yaml")) == (False, True, False)
