@@ -1,0 +1,1 @@
+"""Benchmarks over many nights: what their figures say. Rows in, answers out."""
