@@ -7,30 +7,29 @@ home in which it was added: its folder is there. Advances no run; of cron only `
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 
 from jobs.bundle import BundleError
 from jobs.problems import SpecError
-from jobs.spec import Spec
-from orchestrator import cron, ledger, spending, submission
+from orchestrator import cron, ledger, making, spending
 from orchestrator.budgets import month_starts
-from orchestrator.home import Home, RunFolder
-from orchestrator.records import Event, FiringKind, Json, Missed, Overlap, Run
+from orchestrator.home import Home
+from orchestrator.making import Made
+from orchestrator.records import FiringKind, Missed, Overlap
 from orchestrator.reports.words import money
 from orchestrator.secrets import SecretMissing, SecretsFileOpen
 from orchestrator.store.accounts import month_of
+from orchestrator.store.engine import Write
 from orchestrator.store.errors import LeaseLost, StoreBroken, StoreError, StoreTooNew
 from orchestrator.store.rows import FiringRow, ScheduleRow
 from orchestrator.store.store import Store
 from orchestrator.store.timetable import Turn
-from orchestrator.submission import Prepared, SubmissionError
+from orchestrator.submission import SubmissionError
 from orchestrator.world import World
 
 LOOK_SECONDS = 2.0  # between two looks whether a time has come
@@ -138,36 +137,15 @@ def watch(world: World, over: threading.Event) -> None:
 
 def fire_by_hand(
     schedule: ScheduleRow, *, store: Store, home: Home, env: Mapping[str, str], say: Callable[[str], None]
-) -> Run:
-    """A run now, because a person wants it, whatever the schedule says. Raises what `submission` raises."""
+) -> Made:
+    """A run or a sweep now, because a person wants it, whatever the schedule says. Raises what `submission` raises."""
     now = store.now()
+    fired = _became(schedule, now, now, FiringKind.FIRED, "by hand")
 
-    def add(run: Run, events: Sequence[Event]) -> None:
-        fired = FiringRow(
-            schedule_id=schedule.id, planned_at=now, at=now, kind=FiringKind.FIRED, run_id=run.id, text="by hand"
-        )
-        store.timetable.fire_by_hand(fired, run, events)
+    def add(made: Made, write: Write) -> None:
+        store.timetable.fire_by_hand(_marked(fired, made), write)
 
-    return _make_run(schedule, now, store=store, home=home, env=env, add=add, say=say)
-
-
-def keep(
-    schedule: ScheduleRow,
-    prepared: Prepared,
-    *,
-    home: Home,
-    env: Mapping[str, str],
-    frozen: bool,
-    say: Callable[[str], None] = lambda _: None,
-) -> ScheduleRow:
-    """Make its folder, by which its home knows it. Returns it with what its runs are made of when it is frozen."""
-    folder = home.schedule(schedule.id)
-    folder.root.mkdir(mode=0o700, parents=True)
-    if not frozen:
-        folder.spec.write_bytes(prepared.text)
-        return schedule
-    notes = submission.pack(prepared, folder, home=home, env=env, any_size=schedule.any_size, say=say)
-    return replace(schedule, frozen={"spec": prepared.spec.to_json(), "notes": notes})
+    return making.make(schedule, now, store=store, home=home, env=env, add=add, say=say)
 
 
 def spent(store: Store, schedule_id: str, now: datetime) -> Decimal:
@@ -247,12 +225,13 @@ def _take(world: World, turn: Turn) -> None:
 def _fire(world: World, turn: Turn, decision: Decision, at: datetime, now: datetime) -> None:
     schedule, timetable = turn.schedule, world.store.timetable
 
-    def add(run: Run, events: Sequence[Event]) -> None:
-        fired = replace(_became(schedule, at, now, FiringKind.FIRED, ""), run_id=run.id)
-        timetable.settle(turn, decision.moved, became=(*decision.became, fired), run=run, events=events)
+    fired = _became(schedule, at, now, FiringKind.FIRED, "")
+
+    def add(made: Made, write: Write) -> None:
+        timetable.settle(turn, decision.moved, became=(*decision.became, _marked(fired, made)), write=write)
 
     try:
-        run = _make_run(schedule, at, store=world.store, home=world.home, env=world.env, add=add)
+        made = making.make(schedule, at, store=world.store, home=world.home, env=world.env, add=add)
     except StoreError:
         raise  # nothing was written: it is still due
     except Exception as error:
@@ -264,39 +243,11 @@ def _fire(world: World, turn: Turn, decision: Decision, at: datetime, now: datet
         timetable.settle(turn, decision.moved, became=(*decision.became, failed))
         log.warning("schedule %s: %s was not fired: %s", schedule.name, _utc(at), text)
     else:
-        log.info("schedule %s: %s is %s", schedule.name, _utc(at), run.id)
+        log.info("schedule %s: %s is %s", schedule.name, _utc(at), made.id)
 
 
-def _make_run(
-    schedule: ScheduleRow,
-    at: datetime,
-    *,
-    store: Store,
-    home: Home,
-    env: Mapping[str, str],
-    add: Callable[[Run, Sequence[Event]], None],
-    say: Callable[[str], None] = lambda _: None,
-) -> Run:
-    """Of the job as it is now, or as it was when it was frozen."""
-    mark: Json = {"id": schedule.id, "name": schedule.name, "planned_at": at.isoformat()}
-    if schedule.frozen is not None:
-        spec, kept, made = Spec.from_json(schedule.frozen["spec"]), home.schedule(schedule.id), schedule.frozen["notes"]
-
-        def files(folder: RunFolder) -> Json:
-            shutil.copyfile(kept.spec, folder.spec)
-            shutil.copyfile(kept.bundle, folder.bundle)
-            return dict(made)
-    else:
-        file = Path(schedule.file)
-        if not file.is_file():
-            raise SubmissionError(f"there is no {file} any more")
-        prepared = submission.prepare(file, home=home, env=env, overrides=schedule.overrides)
-        spec = prepared.spec
-
-        def files(folder: RunFolder) -> Json:
-            return submission.pack(prepared, folder, home=home, env=env, any_size=schedule.any_size, say=say)
-
-    return submission.enter(spec, files, store=store, home=home, env=env, notes={"schedule": mark}, add=add)
+def _marked(firing: FiringRow, made: Made) -> FiringRow:
+    return replace(firing, run_id=made.run_id, sweep_id=made.sweep_id)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -70,6 +70,15 @@ class Prepared:
 
 
 @dataclass(frozen=True)
+class Entry:
+    """A run that is to be written down: its job, what fills its folder and says so in its notes, and other notes."""
+
+    spec: Spec
+    files: Callable[[RunFolder], Json]
+    notes: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Plan:
     """Where the job would run now, best first, and what it can cost at the very worst."""
 
@@ -98,6 +107,13 @@ def prepare(
     For a job that is run later, by another process, its secrets need not be at hand now.
     """
     spec, text, folder = _load(source, overrides or {})
+    return prepare_spec(spec, text, folder, home=home, env=env, for_later=for_later)
+
+
+def prepare_spec(
+    spec: Spec, text: bytes, folder: Path, *, home: Home, env: Mapping[str, str], for_later: bool = False
+) -> Prepared:
+    """The same for a spec that was read already; its paths count from `folder`."""
     if not for_later and (missing := secrets.check(spec.all_secrets, home, env)):
         raise secrets.SecretMissing(missing, home)
     workdir = (folder / Path(spec.workdir).expanduser()).resolve()
@@ -162,17 +178,36 @@ def enter(
 
     `add` writes the row; by default the store does. When anything goes wrong nothing of the run stays.
     """
-    run_id = new_run_id(store, home)
-    folder = home.run(run_id)
+
+    def add_one(runs: Sequence[tuple[Run, Sequence[Event]]]) -> None:
+        (add or store.add_run)(*runs[0])
+
+    return enter_all([Entry(spec, files, notes or {})], store=store, home=home, env=env, add=add_one)[0]
+
+
+def enter_all(
+    entries: Sequence[Entry],
+    *,
+    store: Store,
+    home: Home,
+    env: Mapping[str, str],
+    add: Callable[[Sequence[tuple[Run, Sequence[Event]]]], None],
+) -> list[Run]:
+    """Several runs that belong together: all of them are written down, by one call of `add`, or none."""
+    taken: list[str] = []
     try:
-        made = files(folder)
-        secrets.hand_over(run_id, spec.all_secrets, home, env)
-        run = _row(run_id, spec, {**made, **(notes or {})}, store.now(), env)
-        (add or store.add_run)(run, [_submitted(run)])
-        return run
+        runs = []
+        for entry in entries:
+            taken.append(new_run_id(store, home))
+            made = entry.files(home.run(taken[-1]))
+            secrets.hand_over(taken[-1], entry.spec.all_secrets, home, env)
+            runs.append(_row(taken[-1], entry.spec, {**made, **entry.notes}, store.now(), env))
+        add([(run, [_submitted(run)]) for run in runs])
+        return runs
     except BaseException:
-        secrets.forget(run_id, env)
-        shutil.rmtree(folder.root, ignore_errors=True)
+        for run_id in taken:
+            secrets.forget(run_id, env)
+            shutil.rmtree(home.run(run_id).root, ignore_errors=True)
         raise
 
 

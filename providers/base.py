@@ -132,6 +132,7 @@ class Offer:
     reliability: float | None = None
     cuda: str | None = None
     location: str = ""
+    machine_type: str = ""  # what the cloud calls such machines, which are alike; "" where each is one of its own
     host_id: str = ""  # the physical machine, where the cloud names it: what BadHost remembers
     fetched_at: datetime
     source: str

@@ -195,7 +195,7 @@ def _is_exact(before: Sequence[float], after: Sequence[float], former: Sequence[
 
 
 def _far(known: int) -> float:
-    """How many times the noise three nights in a row must lie off, by the number of nights that the noise is known from.
+    """How many times the noise three nights in a row must lie off, by the nights that the noise is known from.
 
     By simulation: what is exceeded by chance in about one of 50,000 looks.
     """
@@ -224,9 +224,7 @@ def _scaled(values: Sequence[float]) -> tuple[list[float], float]:
     return [math.ldexp(value, -exponent) for value in values], math.ldexp(1.0, exponent)
 
 
-def _check(
-    values: Sequence[float], least_change: float, least_nights: int, window: int, permutations: int
-) -> None:
+def _check(values: Sequence[float], least_change: float, least_nights: int, window: int, permutations: int) -> None:
     _check_finite(values)
     if not 0 <= least_change < math.inf:
         raise ValueError(f"least_change is a share of the level, such as 0.01, not {least_change}")

@@ -17,8 +17,8 @@ from orchestrator.cli.output import data, say
 from orchestrator.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
+    from orchestrator.making import Subject
     from orchestrator.store.rows import ScheduleRow
-    from orchestrator.submission import Prepared
 
 _ACTIONS = ("list", "add", "show", "next", "pause", "resume", "run-now", "remove")
 _FOR_ADD = ("cron", "tz", "name", "missed", "overlap", "jitter", "monthly", "frozen", "yes")
@@ -106,19 +106,19 @@ def _add(session: Session, file: Path, options: Sequence[str], given: dict[str, 
     from dataclasses import replace
     from shutil import rmtree
 
-    from orchestrator import schedules, submission
+    from orchestrator import making
     from orchestrator.api import overrides
     from orchestrator.cli.schedule_views import say_when
     from orchestrator.store.errors import StoreConflict
 
     file = file.absolute()
     row = _row(session, file, overrides(**_of_the_job(options)), given)
-    prepared = submission.prepare(file, home=session.home, env=session.env, overrides=row.overrides, for_later=True)
-    if prepared.objection is not None and not row.any_size:
-        raise Stop(f"{prepared.objection}; --yes ships it as it is, every time")
-    row = replace(row, name=_checked_name(given["name"] or prepared.spec.name))
+    subject = making.look(file, home=session.home, env=session.env, overrides=row.overrides)
+    if subject.objection is not None and not row.any_size:
+        raise Stop(f"{subject.objection}; --yes ships it as it is, every time")
+    row = replace(row, name=_checked_name(given["name"] or subject.name))
     try:
-        row = schedules.keep(row, prepared, home=session.home, env=session.env, frozen=given["frozen"], say=say)
+        row = making.keep(row, subject, home=session.home, env=session.env, frozen=given["frozen"], say=say)
         session.store.timetable.add(row)
     except BaseException as error:
         rmtree(session.home.schedule(row.id).root, ignore_errors=True)
@@ -127,7 +127,7 @@ def _add(session: Session, file: Path, options: Sequence[str], given: dict[str, 
         raise
     data(row.name)
     say_when(row, session.store.now())
-    _say_what_is_needed(session, prepared)
+    _say_what_is_needed(session, subject)
     return exit_codes.DONE
 
 
@@ -216,12 +216,12 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _say_what_is_needed(session: Session, prepared: Prepared) -> None:
+def _say_what_is_needed(session: Session, subject: Subject) -> None:
     """A controller that serves all the time, and secrets that it finds without this shell."""
     from orchestrator import secrets
     from orchestrator.background import is_running
 
-    if missing := secrets.check(prepared.spec.all_secrets, session.home, {}):
+    if missing := secrets.check(subject.secrets, session.home, {}):
         say(
             f"Without this shell {', '.join(missing)} cannot be found: write NAME=VALUE lines into "
             f"{session.home.secrets} (mode 0600), or set them for the controller."
@@ -241,9 +241,9 @@ def _run_now(session: Session, found: ScheduleRow) -> int:
     now = session.store.now()
     if no_money := schedules.used_up(found, schedules.spent(session.store, found.id, now), now):
         raise Stop(f"{found.name}: {no_money}", exit_codes.BUDGET)
-    run = schedules.fire_by_hand(found, store=session.store, home=session.home, env=session.env, say=say)
+    made = schedules.fire_by_hand(found, store=session.store, home=session.home, env=session.env, say=say)
     session.ensure_controller()
-    data(run.id)
+    data(made.id)
     return exit_codes.DONE
 
 

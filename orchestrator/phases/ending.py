@@ -21,6 +21,7 @@ from orchestrator.phases.visit import Next, Visit
 from orchestrator.records import AttemptOutcome, Json, Outcome, Phase
 from orchestrator.reports.html import write_report
 from orchestrator.settlement import is_final, machine_of
+from orchestrator.store.errors import StoreError
 from providers.errors import NotFound, ProviderError
 
 COLLECT_LIMIT = timedelta(minutes=10)  # without any progress
@@ -260,9 +261,27 @@ def _report(visit: Visit) -> None:
         visit.note("warning", f"the report could not be written: {type(error).__name__}: {error}")
 
 
+def _keep_results(visit: Visit) -> None:
+    """Of a benchmark: what it measured, and what that says of the results before. It is said, and holds nothing up."""
+    if "sweep" not in visit.run.notes or visit.current.outcome is not AttemptOutcome.SUCCEEDED:
+        return
+    try:
+        from orchestrator.benchmarks import keeping
+
+        simulated = visit.provider.traits.simulated
+        for text in keeping.keep(visit.world.store, visit.run, visit.current, visit.folder, simulated, visit.now):
+            visit.note("benchmark", text)
+    except StoreError:
+        raise
+    except Exception as error:
+        visit.note("warning", f"the results could not be kept: {type(error).__name__}: {error}")
+
+
 def _finish(visit: Visit, verdict: Json) -> Next:
     run = visit.run
     if run.outcome is None:
+        if visit.attempt is not None:
+            _keep_results(visit)
         run.outcome = Outcome(verdict["outcome"])
         run.error = verdict["error"]
         run.ended_at = visit.now

@@ -15,7 +15,7 @@ from jobs.spec import Spec
 from jobs.transport import keys
 from orchestrator import ledger, placement, secrets
 from orchestrator import unclear as unclear_creates
-from orchestrator.phases import setting_aside
+from orchestrator.phases import setting_aside, turns
 from orchestrator.phases.stopping import deadline_seconds
 from orchestrator.phases.visit import Next, Visit
 from orchestrator.placement import Ranking
@@ -53,6 +53,10 @@ def quote(visit: Visit) -> Next:
     """Choose an offer and commit the name of the machine that is to be made from it."""
     if visit.run.cancel_requested_at is not None:
         return _give_up(visit, Outcome.CANCELLED, None)
+    if (verdict := turns.too_late(visit)) is not None:
+        return _give_up(visit, *verdict)
+    if turns.must_wait(visit):
+        return visit.stay(turns.LOOK_SECONDS)
     names = [name for name in _candidates(visit) if name not in _refused(visit)]
     ranking = placement.quote(
         _for_this_attempt(visit),

@@ -50,6 +50,9 @@ _SERVER_LIMITS = (
 )
 
 
+Write = Callable[[Connection], None]  # a part of somebody else's transaction
+
+
 class Database(ABC):
     """One database; threads may share it. Methods raise StoreError and wait for no lock longer than their limit."""
 

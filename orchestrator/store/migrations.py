@@ -14,6 +14,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    Float,
     ForeignKey,
     Identity,
     Index,
@@ -93,12 +94,22 @@ def m005_schedules(connection: Connection) -> None:
     tables.create_all(connection, checkfirst=False)
 
 
+def m006_benchmarks(connection: Connection) -> None:
+    connection.exec_driver_sql("ALTER TABLE firings ADD COLUMN sweep_id TEXT")
+    tables = MetaData()
+    Table("runs", tables, Column("id", Text, primary_key=True))  # is there: others refer to it
+    _m006_sweeps(tables)
+    _m006_results(tables)
+    tables.create_all(connection, tables=[table for table in tables.sorted_tables if table.name != "runs"])
+
+
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     m001_initial,
     m002_running_until,
     m003_budgets,
     m004_bills,
     m005_schedules,
+    m006_benchmarks,
 )
 
 
@@ -323,6 +334,77 @@ def _m005_schedules(tables: MetaData) -> None:
         sqlite_where=has_run,
         postgresql_where=has_run,
     )
+
+
+def _m006_sweeps(tables: MetaData) -> None:
+    sweeps = Table(
+        "sweeps",
+        tables,
+        Column("id", Text, primary_key=True),
+        Column("suite", Text, nullable=False),
+        Column("file", Text, nullable=False),
+        Column("host", Text, nullable=False),
+        Column("created_at", BigInteger, nullable=False),
+        Column("commit", Text),
+        Column("cap_usd", Text),
+        Column("until", BigInteger),
+    )
+    Index("sweeps_newest", sweeps.c.suite, sweeps.c.created_at)
+    Table(
+        "cells",
+        tables,
+        Column("sweep_id", Text, ForeignKey("sweeps.id"), primary_key=True),
+        Column("number", Integer, primary_key=True, autoincrement=False),
+        Column("run_id", Text, ForeignKey("runs.id"), nullable=False, unique=True),
+        Column("task", Text, nullable=False),
+        Column("target", Text, nullable=False),
+        Column("gpu", Text, nullable=False),
+        Column("provider", Text, nullable=False),
+    )
+
+
+def _m006_results(tables: MetaData) -> None:
+    results = Table(
+        "results",
+        tables,
+        Column("run_id", Text, ForeignKey("runs.id"), primary_key=True),
+        Column("metric", Text, primary_key=True),
+        Column("sweep_id", Text, nullable=False),
+        Column("suite", Text, nullable=False),
+        Column("task", Text, nullable=False),
+        Column("target", Text, nullable=False),
+        Column("provider", Text, nullable=False),
+        Column("machine", Text, nullable=False),
+        Column("gpu", Text),
+        Column("gpu_count", Integer, nullable=False),
+        Column("is_simulated", Integer, nullable=False),
+        Column("unit", Text, nullable=False),
+        Column("better", Text, nullable=False),
+        Column("work", Text),
+        Column("is_main", Integer, nullable=False),
+        Column("repeats", Text, nullable=False),
+        Column("value", Float, nullable=False),
+        Column("usd_per_hour", Text, nullable=False),
+        Column("at", BigInteger, nullable=False),
+        Column("testbed", Text, nullable=False),
+    )
+    Index("results_of_suite", results.c.suite, results.c.at)
+    changes = Table(
+        "changes",
+        tables,
+        Column("run_id", Text, ForeignKey("runs.id"), primary_key=True),
+        Column("metric", Text, primary_key=True),
+        Column("suite", Text, nullable=False),
+        Column("series", Text, nullable=False),
+        Column("noticed_by", Text, nullable=False),
+        Column("noticed_at", BigInteger, nullable=False),
+        Column("before", Float, nullable=False),
+        Column("after", Float, nullable=False),
+        Column("p_value", Float, nullable=False),
+        Column("is_worse", Integer, nullable=False),
+        Column("differs", Text, nullable=False),
+    )
+    Index("changes_of_suite", changes.c.suite, changes.c.noticed_at)
 
 
 _APPEND_ONLY_CHARGES = {

@@ -13,7 +13,21 @@ from sqlalchemy import Table
 from orchestrator.records import Attempt, ChargeRow, Event, FiringKind, Json, Missed, Overlap, Run
 from orchestrator.store.columns import Unreadable
 from orchestrator.store.errors import StoreBroken, StoreTooNew
-from orchestrator.store.tables import attempts, budgets, charges, controllers, events, firings, notices, runs, schedules
+from orchestrator.store.tables import (
+    attempts,
+    budgets,
+    cells,
+    changes,
+    charges,
+    controllers,
+    events,
+    firings,
+    notices,
+    results,
+    runs,
+    schedules,
+    sweeps,
+)
 
 R = TypeVar("R")
 
@@ -98,6 +112,77 @@ class FiringRow:
     kind: FiringKind
     run_id: str | None = None
     text: str = ""
+    sweep_id: str | None = None  # of a suite: all its runs
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepRow:
+    """A suite that is run once: all its jobs. After `until` nothing of it is begun."""
+
+    id: str
+    suite: str
+    file: str
+    host: str
+    created_at: datetime
+    commit: str | None = None
+    cap_usd: Decimal | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellRow:
+    """One job of a sweep, and its run. `provider` is "" where any would do."""
+
+    sweep_id: str
+    number: int
+    run_id: str
+    task: str
+    target: str
+    gpu: str
+    provider: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultRow:
+    """What one metric of one run came to: `value` is the median of its repeats. `testbed` says where, in detail."""
+
+    run_id: str
+    metric: str
+    sweep_id: str
+    suite: str
+    task: str
+    target: str
+    provider: str
+    machine: str
+    gpu: str | None
+    gpu_count: int
+    is_simulated: bool
+    unit: str
+    better: str
+    work: str | None
+    is_main: bool
+    repeats: Sequence[float]
+    value: float
+    usd_per_hour: Decimal
+    at: datetime
+    testbed: Json
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangeRow:
+    """A series that went to another level with `run_id`, as the result of `noticed_by` told."""
+
+    run_id: str
+    metric: str
+    suite: str
+    series: str
+    noticed_by: str
+    noticed_at: datetime
+    before: float
+    after: float
+    p_value: float
+    is_worse: bool
+    differs: Json
 
 
 class Rows(Generic[R]):
@@ -138,6 +223,10 @@ BUDGETS = Rows(BudgetRow, budgets)
 NOTICES = Rows(NoticeRow, notices)
 SCHEDULES = Rows(ScheduleRow, schedules)
 FIRINGS = Rows(FiringRow, firings)
+SWEEPS = Rows(SweepRow, sweeps)
+CELLS = Rows(CellRow, cells)
+RESULTS = Rows(ResultRow, results)
+CHANGES = Rows(ChangeRow, changes)
 
 # What a phase may change. The rest is fixed at submission or belongs to claim, cancel and nudge.
 RUN_CHANGES = (

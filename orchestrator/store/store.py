@@ -15,7 +15,8 @@ from sqlalchemy import Connection, Executable
 
 from orchestrator.records import Attempt, ChargeRow, Event, Phase, Run
 from orchestrator.store.accounts import Accounts
-from orchestrator.store.engine import Database, clock_parameter, open_database
+from orchestrator.store.benchmarks import Benchmarks
+from orchestrator.store.engine import Database, Write, clock_parameter, open_database
 from orchestrator.store.errors import (
     LeaseLost,
     RunAmbiguous,
@@ -48,7 +49,8 @@ class Store:
         self._now = clock_parameter(clock) if clock else database.now(_utc_now)
         self._sql = Statements(self._now, database.insert_or_update)
         self.accounts = Accounts(database, self._now)
-        self.timetable = Timetable(database, self._now, self._add_run)
+        self.timetable = Timetable(database, self._now)
+        self.benchmarks = Benchmarks(database)
 
     @classmethod
     def open(cls, url: str, *, clock: Clock | None = None) -> Store:
@@ -80,6 +82,15 @@ class Store:
             self._add_run(connection, run, events)
             if attempts:
                 connection.execute(self._sql.add_attempts, [ATTEMPTS.values(attempt) for attempt in attempts])
+
+    def to_write(self, runs: Sequence[tuple[Run, Sequence[Event]]]) -> Write:
+        """Writes new runs as a part of somebody else's transaction."""
+
+        def write(connection: Connection) -> None:
+            for run, events in runs:
+                self._add_run(connection, run, events)
+
+        return write
 
     def run(self, run_id: str) -> Run:
         for row in self._select(self._sql.run, run=run_id):

@@ -5,7 +5,7 @@ How they came to be is `migrations.py`; a test holds the two together. This file
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Integer, MetaData, Table, text
+from sqlalchemy import BigInteger, Column, Float, ForeignKey, Integer, MetaData, Table, text
 
 from orchestrator.records import AttemptOutcome, ChargeKind, FiringKind, Missed, Outcome, Overlap, Phase
 from orchestrator.store.columns import AnyText, Flag, JsonText, Money, UtcTime, Word
@@ -197,4 +197,73 @@ firings = Table(
     Column("kind", Word(FiringKind), nullable=False),
     Column("run_id", AnyText),
     Column("text", AnyText, nullable=False),
+    Column("sweep_id", AnyText),
+)
+
+# Of benchmarks: a sweep is a suite that was run once, a cell one job of it, a result what one metric of it came to.
+
+sweeps = Table(
+    "sweeps",
+    metadata,
+    Column("id", AnyText, primary_key=True),
+    Column("suite", AnyText, nullable=False),
+    Column("file", AnyText, nullable=False),
+    Column("host", AnyText, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("commit", AnyText),
+    Column("cap_usd", Money),
+    Column("until", UtcTime),  # nothing of it is begun after that
+)
+
+cells = Table(
+    "cells",
+    metadata,
+    Column("sweep_id", AnyText, ForeignKey(sweeps.c.id), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("run_id", AnyText, ForeignKey(runs.c.id), nullable=False, unique=True),
+    Column("task", AnyText, nullable=False),
+    Column("target", AnyText, nullable=False),
+    Column("gpu", AnyText, nullable=False),
+    Column("provider", AnyText, nullable=False),  # "" where any would do
+)
+
+results = Table(
+    "results",
+    metadata,
+    Column("run_id", AnyText, ForeignKey(runs.c.id), primary_key=True),
+    Column("metric", AnyText, primary_key=True),
+    Column("sweep_id", AnyText, nullable=False),
+    Column("suite", AnyText, nullable=False),
+    Column("task", AnyText, nullable=False),
+    Column("target", AnyText, nullable=False),
+    Column("provider", AnyText, nullable=False),
+    Column("machine", AnyText, nullable=False),  # its type; of one's own computers their name; "" where there is none
+    Column("gpu", AnyText),
+    Column("gpu_count", Integer, nullable=False),
+    Column("is_simulated", Flag, nullable=False),
+    Column("unit", AnyText, nullable=False),
+    Column("better", AnyText, nullable=False),
+    Column("work", AnyText),
+    Column("is_main", Flag, nullable=False),
+    Column("repeats", JsonText, nullable=False),
+    Column("value", Float, nullable=False),  # their median
+    Column("usd_per_hour", Money, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("testbed", JsonText, nullable=False),
+)
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("run_id", AnyText, ForeignKey(runs.c.id), primary_key=True),  # the first one of the new level
+    Column("metric", AnyText, primary_key=True),
+    Column("suite", AnyText, nullable=False),
+    Column("series", AnyText, nullable=False),
+    Column("noticed_by", AnyText, nullable=False),  # the run whose result told
+    Column("noticed_at", UtcTime, nullable=False),
+    Column("before", Float, nullable=False),
+    Column("after", Float, nullable=False),
+    Column("p_value", Float, nullable=False),
+    Column("is_worse", Flag, nullable=False),
+    Column("differs", JsonText, nullable=False),  # of the testbeds: what -> [before, after]
 )

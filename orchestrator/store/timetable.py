@@ -6,7 +6,7 @@ neither cron nor what a job is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -15,7 +15,6 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
-    Connection,
     Executable,
     and_,
     bindparam,
@@ -26,14 +25,12 @@ from sqlalchemy import (
     update,
 )
 
-from orchestrator.records import Event, FiringKind, Phase, Run
+from orchestrator.records import FiringKind, Phase
 from orchestrator.store.columns import AnyText, Seconds
-from orchestrator.store.engine import Database
+from orchestrator.store.engine import Database, Write
 from orchestrator.store.errors import LeaseLost
 from orchestrator.store.rows import FIRINGS, SCHEDULES, FiringRow, ScheduleRow
-from orchestrator.store.tables import firings, runs, schedules
-
-AddRun = Callable[[Connection, Run, Sequence[Event]], None]
+from orchestrator.store.tables import cells, firings, runs, schedules
 
 _MOVES = ("planned_at", "waiting_at", "due_at")  # what a turn changes
 
@@ -49,10 +46,9 @@ class Turn:
 class Timetable:
     """Every method is one transaction and raises StoreError."""
 
-    def __init__(self, database: Database, now: ColumnElement[datetime], add_run: AddRun) -> None:
+    def __init__(self, database: Database, now: ColumnElement[datetime]) -> None:
         self._database = database
         self._now = now
-        self._add_run = add_run
 
     # What a person asks for
 
@@ -92,10 +88,10 @@ class Timetable:
                 self._change(schedule_id).values(paused_at=None, planned_at=planned_at, due_at=due_at),
             )
 
-    def fire_by_hand(self, firing: FiringRow, run: Run, events: Sequence[Event]) -> None:
-        """A run that a person asked for, and its mark, all or nothing. StoreConflict when the schedule is gone."""
+    def fire_by_hand(self, firing: FiringRow, write: Write) -> None:
+        """What a person asked for, and its mark, all or nothing. StoreConflict when the schedule is gone."""
         with self._database.transaction() as connection:
-            self._add_run(connection, run, events)
+            write(connection)
             connection.execute(insert(firings), FIRINGS.values(firing))
 
     def firings(self, schedule_id: str, *, limit: int) -> list[FiringRow]:
@@ -133,10 +129,9 @@ class Timetable:
         schedule: ScheduleRow,
         *,
         became: Iterable[FiringRow] = (),
-        run: Run | None = None,
-        events: Sequence[Event] = (),
+        write: Write = lambda _: None,
     ) -> None:
-        """Move the schedule on, with what became of its times and the run that was made, and give the turn back.
+        """Move the schedule on, with what became of its times and what was made, and give the turn back.
 
         All or nothing; LeaseLost when the turn is somebody else's by now, or the schedule is gone or paused.
         """
@@ -144,8 +139,7 @@ class Timetable:
         with self._database.transaction() as connection:
             if not connection.execute(self._settle, self._fence(turn) | moves).rowcount:
                 raise LeaseLost(turn.schedule.id)
-            if run is not None:
-                self._add_run(connection, run, events)
+            write(connection)
             for firing in became:
                 connection.execute(self._record, FIRINGS.values(firing))
 
@@ -162,7 +156,8 @@ class Timetable:
     def _runs(self, schedule_id: str, which: ColumnElement[bool]) -> list[str]:
         statement = (
             select(runs.c.id)
-            .join(firings, firings.c.run_id == runs.c.id)
+            .outerjoin(cells, cells.c.run_id == runs.c.id)
+            .join(firings, or_(firings.c.run_id == runs.c.id, firings.c.sweep_id == cells.c.sweep_id))
             .where(firings.c.schedule_id == schedule_id, which)
             .order_by(firings.c.planned_at.desc())
         )

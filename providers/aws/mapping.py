@@ -120,6 +120,7 @@ def offer(
         other_usd_per_hour=ADDRESS_USD_PER_HOUR,
         reliability=RELIABILITY,
         location=zone or region,
+        machine_type=machine.name,
         fetched_at=fetched_at,
         source=source,
     )

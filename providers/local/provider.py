@@ -140,6 +140,7 @@ class LocalProvider:
             spot=False,
             usd_per_hour=price,
             reliability=owned.RELIABILITY,
+            machine_type=self._hostname,
             host_id=self._hostname,
             fetched_at=self._settings.now(),
             source=SOURCE,

@@ -134,6 +134,7 @@ def cpu_offers(rows: Iterable[Json], query: OfferQuery, *, at: datetime) -> Iter
                 spot=False,
                 usd_per_hour=per_vcpu * count,
                 disk_usd_per_gb_month=DISK_USD_PER_GB_MONTH,
+                machine_type=f"{_id(row)} x {count}",
                 location=f"{sent.words(row.get('name'), _LONGEST_NAME) or _id(row)}, secure cloud",
                 fetched_at=at,
                 source=_CATALOG,
@@ -164,6 +165,7 @@ def _gpu_offer(
         usd_per_hour=price * choice.count,
         disk_usd_per_gb_month=DISK_USD_PER_GB_MONTH,
         # v2 cannot ask for a public address (v1's supportPublicIp): a community pod may never be reachable.
+        machine_type=choice.kind,
         location="secure cloud" if choice.kind == "secure" else "community cloud, a public address is not promised",
         fetched_at=at,
         source=source,

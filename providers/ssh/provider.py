@@ -173,6 +173,7 @@ class SshProvider:
             usd_per_hour=one.price_per_hour,
             reliability=owned.RELIABILITY,
             location=one.host,
+            machine_type=one.name,
             host_id=one.name,
             fetched_at=self._settings.now(),
             source="hosts.toml",

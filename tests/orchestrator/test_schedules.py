@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator import schedules, submission
+from orchestrator import making, schedules, submission
 from orchestrator.home import Home
 from orchestrator.records import FiringKind, Missed, Outcome, Overlap, Phase, Run
 from orchestrator.store.errors import StoreBusy
@@ -44,8 +44,8 @@ class Office:
         values: dict[str, Any] = {"id": "s-1", "name": "nightly", "host": "laptop", "file": str(self.file)}
         values |= {"overrides": {}, "tz": "UTC", "added_at": self.clock(), "planned_at": None, "due_at": None}
         row = schedules.planned(ScheduleRow(**{**values, "cron": cron, **changes}), self.clock())
-        prepared = submission.prepare(self.file, home=self.home, env={}, for_later=True)
-        row = schedules.keep(row, prepared, home=self.home, env={}, frozen=frozen)
+        subject = making.look(self.file, home=self.home, env={}, overrides={})
+        row = making.keep(row, subject, home=self.home, env={}, frozen=frozen)
         self.store.timetable.add(row)
         return row
 
@@ -359,8 +359,8 @@ def test_a_schedule_of_another_home_is_left_to_it(office: Office) -> None:
 
 def test_a_run_by_hand_is_marked_and_changes_no_time(office: Office) -> None:
     row = office.add()
-    run = schedules.fire_by_hand(row, store=office.store, home=office.home, env={}, say=print)
-    assert office.store.run(run.id).notes["schedule"]["planned_at"] == office.clock().isoformat()
+    made = schedules.fire_by_hand(row, store=office.store, home=office.home, env={}, say=print)
+    assert office.store.run(made.id).notes["schedule"]["planned_at"] == office.clock().isoformat()
     assert office.row == row and office.firings[0].text == "by hand"
     office.at(0)
     assert office.kinds == ["fired", "skipped"], "it counts as the last run"

@@ -123,7 +123,8 @@ def test_run_now_keeps_to_the_budget(scene: Scene, gpujob: Command, job: Callabl
     store = scene.store()
     run = scene.run()  # for 60 cents
     mark = FiringRow(schedule_id=row["id"], planned_at=scene.now, at=scene.now, kind=FiringKind.FIRED, run_id="r-x")
-    store.timetable.fire_by_hand(replace(mark, run_id=run.id), replace(run, id="r-other", due_at=None), [])
+    other = store.to_write([(replace(run, id="r-other", due_at=None), [])])
+    store.timetable.fire_by_hand(replace(mark, run_id=run.id), other)
     store.close()
     assert gpujob("schedule", "list", "--json").json[0]["spent_usd"] == "0.6"
     said = gpujob("schedule", "run-now", "mnist")

@@ -18,6 +18,7 @@ import pytest
 from orchestrator import schedules
 from orchestrator.home import Home
 from orchestrator.records import FiringKind, Missed, Overlap, Phase
+from orchestrator.store.engine import Write
 from orchestrator.store.errors import LeaseLost, StoreConflict
 from orchestrator.store.rows import FiringRow, ScheduleRow
 from orchestrator.store.store import Store
@@ -58,6 +59,10 @@ def test_a_schedule_comes_back_as_it_was_added(store: Store) -> None:
         store.timetable.add(a_schedule("s-2", name=full.name))
 
 
+def new_run(store: Store, run_id: str = "r-1") -> Write:
+    return store.to_write([(a_run(run_id), [an_event(run_id)])])
+
+
 def test_a_turn_is_one_controllers_until_it_has_settled(store: Store, clock: SetClock) -> None:
     store.timetable.add(a_schedule())
     assert store.timetable.due() == ["s-1"]
@@ -69,7 +74,7 @@ def test_a_turn_is_one_controllers_until_it_has_settled(store: Store, clock: Set
     clock.advance(20)
     assert store.timetable.claim("s-1", lease_seconds=30) is None
     moved = replace(turn.schedule, planned_at=NOON + HOUR, due_at=NOON + HOUR)
-    store.timetable.settle(turn, moved, became=[fired("r-1")], run=a_run("r-1"), events=[an_event("r-1")])
+    store.timetable.settle(turn, moved, became=[fired("r-1")], write=new_run(store))
     assert store.timetable.schedules() == [moved] and store.timetable.due() == []
     assert store.run("r-1").phase is Phase.QUOTE and store.next_due() == 0 and len(store.events("r-1")) == 1
     clock.advance(3600)
@@ -90,7 +95,7 @@ def test_who_has_lost_the_turn_writes_nothing(store: Store, clock: SetClock, los
         store.timetable.remove("s-1")
     store.timetable.renew(turn, lease_seconds=600)
     with pytest.raises(LeaseLost):
-        store.timetable.settle(turn, a_schedule(planned_at=None), became=[fired("r-1")], run=a_run("r-1"))
+        store.timetable.settle(turn, a_schedule(planned_at=None), became=[fired("r-1")], write=new_run(store))
     assert store.runs() == [] and store.timetable.firings("s-1", limit=9) == []
 
 
@@ -100,7 +105,7 @@ def test_a_run_that_cannot_be_written_moves_no_schedule(store: Store) -> None:
     turn = store.timetable.claim("s-1", lease_seconds=30)
     assert turn is not None
     with pytest.raises(StoreConflict):
-        store.timetable.settle(turn, a_schedule(planned_at=None), became=[fired("r-1")], run=a_run("r-1"))
+        store.timetable.settle(turn, a_schedule(planned_at=None), became=[fired("r-1")], write=new_run(store))
     assert store.timetable.schedules() == [a_schedule()] and store.timetable.firings("s-1", limit=9) == []
 
 
@@ -109,7 +114,7 @@ def test_the_runs_of_a_schedule(store: Store) -> None:
     store.timetable.add(a_schedule("s-2"))
     for number, schedule_id in enumerate(["s-1", "s-1", "s-2", "s-1"]):
         firing = fired(f"r-{number}", schedule_id=schedule_id, planned_at=NOON + number * HOUR)
-        store.timetable.fire_by_hand(firing, a_run(f"r-{number}"), [])
+        store.timetable.fire_by_hand(firing, new_run(store, f"r-{number}"))
     for lease in store.claim("c", limit=9, lease_seconds=30):
         if lease.run.id in ("r-0", "r-1"):
             ended = NOON - HOUR if lease.run.id == "r-0" else NOON
@@ -120,7 +125,7 @@ def test_the_runs_of_a_schedule(store: Store) -> None:
     store.timetable.remove("s-1")
     assert [row.id for row in store.timetable.schedules()] == ["s-2"] and len(store.runs()) == 4
     with pytest.raises(StoreConflict):
-        store.timetable.fire_by_hand(fired("r-9"), a_run("r-9"), [])
+        store.timetable.fire_by_hand(fired("r-9"), new_run(store, "r-9"))
     assert len(store.runs()) == 4
 
 

@@ -1,0 +1,47 @@
+"""What becomes of a benchmark's run when it is over: its results are kept, and changes that they show are noted.
+
+May be done twice for one run: results and changes that are there already stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from jobs.metrics import points
+from orchestrator.benchmarks import results, series
+from orchestrator.home import RunFolder
+from orchestrator.records import Attempt, Run
+from orchestrator.store.rows import ChangeRow
+from orchestrator.store.store import Store
+
+
+def keep(
+    store: Store, run: Run, attempt: Attempt, folder: RunFolder, is_simulated: bool, now: datetime
+) -> Iterator[str]:
+    """Write down what the run measured; yields in words what a person should know of it. Raises StoreError."""
+    rows = results.of_run(run, attempt, points(folder.metrics), is_simulated=is_simulated, at=now)
+    for name in results.missing(run, rows):
+        yield f"{name} is to be measured, and the job did not report it"
+    store.benchmarks.add_results(rows)
+    if not rows:
+        return
+    first = rows[0]
+    of_task = store.benchmarks.results(suite=first.suite, task=first.task, target=first.target)
+    known = {(change.run_id, change.metric) for change in store.benchmarks.changes(first.suite)}
+    mine = {series.key(row) for row in rows}
+    for name, one in series.of(of_task).items():
+        for change in series.changes(one, now) if name in mine else ():
+            if (change.run_id, change.metric) not in known:
+                store.benchmarks.add_change(change)
+                yield words(one, change)
+
+
+def words(one: series.Series, change: ChangeRow) -> str:
+    """mnist samples_per_second on vast RTX4090: 1200 -> 1050 samples/s (-12.5 %, worse) since r-1234"""
+    share = f"{change.after / change.before - 1:+.1%}".replace("%", " %") if change.before else "from 0"
+    unit = f" {one.newest.unit}" if one.newest.unit else ""
+    which = "worse" if change.is_worse else "better"
+    differs = ", ".join(f"{name} {before} -> {after}" for name, (before, after) in change.differs.items())
+    what = f"{one.name}: {change.before:.6g} -> {change.after:.6g}{unit} ({share}, {which}) since {change.run_id}"
+    return f"{what}; {differs}" if differs else what

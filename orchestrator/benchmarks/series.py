@@ -1,0 +1,99 @@
+"""Results of one metric on one testbed over time: where they went to another level, what differed then, how they vary.
+
+A series is kept apart by what cannot be compared (provider, machine type, GPU); what may explain a change (driver,
+image, code, commit, ...) is noted with every result. Pure; the statistics are change_points.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from orchestrator.benchmarks import change_points
+from orchestrator.records import Json
+from orchestrator.store.rows import ChangeRow, ResultRow
+
+LONGEST = 400  # results of a series that are looked at
+
+
+@dataclass(frozen=True)
+class Series:
+    """Results that can be compared, the oldest first."""
+
+    rows: tuple[ResultRow, ...]
+
+    @property
+    def newest(self) -> ResultRow:
+        return self.rows[-1]
+
+    @property
+    def metric(self) -> str:
+        return self.newest.metric
+
+    @property
+    def name(self) -> str:
+        """In words: mnist samples_per_second on vast RTX4090."""
+        return f"{self.newest.task} {self.metric} on {machine_words(self.newest)}"
+
+    @property
+    def values(self) -> list[float]:
+        return [row.value for row in self.rows]
+
+
+def key(row: ResultRow) -> str:
+    """The same for all results of one series."""
+    gpu = f"{row.gpu}:{row.gpu_count}" if row.gpu_count else "cpu"
+    parts = [row.suite, row.task, row.target, row.metric, row.provider, row.machine, gpu]
+    return "/".join([*parts, *(["simulated"] if row.is_simulated else [])])
+
+
+def machine_words(row: ResultRow) -> str:
+    """The testbed for a person: vast RTX4090 (simulated)."""
+    gpu = row.gpu or "CPU"
+    several = f"{row.gpu_count} x " if row.gpu_count > 1 else ""
+    kind = f"{row.machine} " if row.machine else ""
+    return f"{row.provider} {kind}{several}{gpu}" + (" (simulated)" if row.is_simulated else "")
+
+
+def of(rows: Iterable[ResultRow]) -> dict[str, Series]:
+    """By key, in the order in which they began."""
+    grouped: dict[str, list[ResultRow]] = {}
+    for row in rows:
+        grouped.setdefault(key(row), []).append(row)
+    return {name: Series(tuple(of_one)) for name, of_one in grouped.items()}
+
+
+def changes(series: Series, at: datetime) -> list[ChangeRow]:
+    """All that can be told by now, the oldest first. Later results take none of them back."""
+    rows = series.rows[-LONGEST:]
+    return [_change(rows, found, at) for found in change_points.change_points([row.value for row in rows])]
+
+
+def noise(series: Series) -> float | None:
+    """How much its results vary apart from its changes, as a share; None where that cannot be told."""
+    values = series.values[-LONGEST:]
+    return change_points.noise(values, change_points.change_points(values))
+
+
+def differs(before: ResultRow, after: ResultRow) -> Json:
+    """What is not the same on two testbeds: what -> [before, after]; what one of them does not know is left out."""
+    pairs = {name: [before.testbed.get(name), value] for name, value in after.testbed.items()}
+    return {name: pair for name, pair in pairs.items() if None not in pair and pair[0] != pair[1]}
+
+
+def _change(rows: Sequence[ResultRow], found: change_points.ChangePoint, at: datetime) -> ChangeRow:
+    first = rows[found.index]
+    return ChangeRow(
+        run_id=first.run_id,
+        metric=first.metric,
+        suite=first.suite,
+        series=key(first),
+        noticed_by=rows[found.noticed].run_id,
+        noticed_at=at,
+        before=found.before,
+        after=found.after,
+        p_value=found.p_value,
+        is_worse=(found.after > found.before) == (first.better == "lower"),
+        differs=differs(rows[found.index - 1], first),
+    )
