@@ -18,8 +18,9 @@ import pytest
 from jobs.machine import FileEntry
 from jobs.metrics import series
 from jobs.spec import Spec
+from orchestrator.benchmarks.comparing import Measured, Pair
 from orchestrator.budgets import account
-from orchestrator.cli import documents
+from orchestrator.cli import bench_documents, documents
 from orchestrator.cli.command import Command
 from orchestrator.cli.exit_codes import MEANINGS
 from orchestrator.cli.group import COMMANDS, gpujob
@@ -30,7 +31,7 @@ from orchestrator.price_series import Paid, Series, Step
 from orchestrator.reaper import Found, Verdict
 from orchestrator.records import FiringKind
 from orchestrator.reports.price_chart import History
-from orchestrator.store.rows import BudgetRow, FiringRow, ScheduleRow
+from orchestrator.store.rows import BudgetRow, CellRow, ChangeRow, FiringRow, ResultRow, ScheduleRow, SweepRow
 from orchestrator.submission import Plan
 from providers.base import Check, Instance, InstanceStatus, Offer
 from providers.rehearsal.faults import ON_MACHINES, ON_THE_WIRE, Fault
@@ -118,6 +119,27 @@ def test_every_field_of_json_is_documented(tmp_path: Path) -> None:
     [point] = documents.metrics_document(series(scene.home.run(run.id).metrics))["loss"]
     assert set(point) == fields("metrics")
     session.close()
+
+
+def test_every_field_of_a_benchmark_is_documented(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    run = scene.run()
+    at: dict[str, Any] = {"suite": "s", "task": "t", "target": "cpu", "provider": "local", "sweep_id": "b-1"}
+    at |= {"machine": "m", "gpu": None, "gpu_count": 0, "is_simulated": False, "unit": "s", "better": "lower"}
+    at |= {"work": None, "is_main": True, "repeats": [1.0], "usd_per_hour": Decimal(0), "at": START, "testbed": {}}
+    row = ResultRow(run_id=run.id, metric="m", value=1.0, **at)
+    sweep = SweepRow(id="b-1", suite="s", file="f", host="h", created_at=START)
+    cell = CellRow(sweep_id="b-1", number=0, run_id=run.id, task="t", target="cpu", gpu="cpu", provider="local")
+    shown = bench_documents.sweep(sweep, [cell], {run.id: run}, {run.id: Decimal(0)}, {run.id: [row]})
+    assert set(shown) == fields("bench show")
+    assert set(shown["runs"][0]) == fields("bench show", 1)
+    [pair] = bench_documents.comparison([Pair("t", Measured(row, 1.0), Measured(row, 2.0))], ())["measured"]
+    assert set(pair["first"]) - set(bench_documents.result(row)) == fields("bench compare")
+    change = ChangeRow(
+        run_id=run.id, metric="m", suite="s", series="k", noticed_by="r", noticed_at=START, before=1.0, after=2.0,
+        p_value=0.1, is_worse=True, differs={},
+    )  # fmt: skip
+    assert set(bench_documents.change(change)) == fields("bench history")
 
 
 def schedule() -> ScheduleRow:

@@ -22,8 +22,9 @@ from xml.etree import ElementTree
 import click
 import pytest
 
-from jobs import loader
+from jobs import loader, suite
 from jobs.spec import Spec
+from orchestrator.benchmarks import claims
 from orchestrator.cli.exit_codes import OF_A_RUN, USAGE
 from orchestrator.cli.group import gpujob
 from orchestrator.submission import vocabulary
@@ -107,6 +108,10 @@ def test_jobs_can_be_loaded(block: Block, tmp_path: Path) -> None:
     if "broken" in block.mark:
         with pytest.raises(loader.SpecError):
             loader.load(train, vocabulary=vocabulary())
+    elif block.text.startswith("claims:"):
+        assert claims.load(train)
+    elif suite.is_suite(train):
+        assert suite.load(train, vocabulary=vocabulary()).cells
     else:
         loader.load(train, vocabulary=vocabulary())
 

@@ -12,7 +12,7 @@ from jobs.metrics import points
 from orchestrator.benchmarks import results, series
 from orchestrator.home import RunFolder
 from orchestrator.records import Attempt, Run
-from orchestrator.store.rows import ChangeRow
+from orchestrator.store.rows import ChangeRow, ResultRow
 from orchestrator.store.store import Store
 
 
@@ -34,14 +34,15 @@ def keep(
         for change in series.changes(one, now) if name in mine else ():
             if (change.run_id, change.metric) not in known:
                 store.benchmarks.add_change(change)
-                yield words(one, change)
+                yield words(one.newest, change)
 
 
-def words(one: series.Series, change: ChangeRow) -> str:
+def words(row: ResultRow, change: ChangeRow) -> str:
     """mnist samples_per_second on vast RTX4090: 1200 -> 1050 samples/s (-12.5 %, worse) since r-1234"""
     share = f"{change.after / change.before - 1:+.1%}".replace("%", " %") if change.before else "from 0"
-    unit = f" {one.newest.unit}" if one.newest.unit else ""
+    unit = f" {row.unit}" if row.unit else ""
     which = "worse" if change.is_worse else "better"
     differs = ", ".join(f"{name} {before} -> {after}" for name, (before, after) in change.differs.items())
-    what = f"{one.name}: {change.before:.6g} -> {change.after:.6g}{unit} ({share}, {which}) since {change.run_id}"
+    level = f"{change.before:.6g} -> {change.after:.6g}{unit} ({share}, {which})"
+    what = f"{row.task} {row.metric} on {series.machine_words(row)}: {level} since {change.run_id}"
     return f"{what}; {differs}" if differs else what

@@ -32,11 +32,6 @@ class Series:
         return self.newest.metric
 
     @property
-    def name(self) -> str:
-        """In words: mnist samples_per_second on vast RTX4090."""
-        return f"{self.newest.task} {self.metric} on {machine_words(self.newest)}"
-
-    @property
     def values(self) -> list[float]:
         return [row.value for row in self.rows]
 

@@ -39,7 +39,7 @@ def show_document(session: Session, run: Run) -> Json:
     charges = spending.charges(session.store, run, attempts)
     return {
         **run_document(run, attempts, ledger.total(charges)),
-        "cancel_requested_at": _time(run.cancel_requested_at),
+        "cancel_requested_at": utc_text(run.cancel_requested_at),
         "artifacts_complete": run.artifacts_complete,
         "labels": run.spec.get("labels", {}),
         "schedule": _mark(run),
@@ -60,7 +60,7 @@ def run_document(run: Run, attempts: Sequence[Attempt], spent: Decimal) -> Json:
         "project": run.project,
         "owner": run.owner,
         "phase": run.phase.value,
-        "phase_since": _time(run.phase_since),
+        "phase_since": utc_text(run.phase_since),
         "outcome": run.outcome.value if run.outcome else None,
         "exit_code": run.exit_code,
         "error": run.error,
@@ -70,9 +70,9 @@ def run_document(run: Run, attempts: Sequence[Attempt], spent: Decimal) -> Json:
         "usd_per_hour": _money(newest.usd_per_hour) if newest else None,
         "cost_usd": _money(spent),
         "possibly_billing": run.possibly_billing,
-        "created_at": _time(run.created_at),
-        "started_at": _time(run.started_at),
-        "ended_at": _time(run.ended_at),
+        "created_at": utc_text(run.created_at),
+        "started_at": utc_text(run.started_at),
+        "ended_at": utc_text(run.ended_at),
     }
 
 
@@ -89,8 +89,8 @@ def charge_document(charge: ChargeRow) -> Json:
         "amount_usd": _money(charge.amount_usd),
         "source": charge.source,
         "kind": charge.kind.value,
-        "start": _time(charge.start),
-        "end": _time(charge.end),
+        "start": utc_text(charge.start),
+        "end": utc_text(charge.end),
     }
 
 
@@ -151,10 +151,10 @@ def schedule_document(schedule: ScheduleRow, spent: Decimal, last: FiringRow | N
         "monthly_usd": None if schedule.monthly_usd is None else _money(schedule.monthly_usd),
         "spent_usd": _money(spent),
         "host": schedule.host,
-        "added_at": _time(schedule.added_at),
-        "paused_at": _time(schedule.paused_at),
-        "planned_at": _time(schedule.planned_at),
-        "waiting_at": _time(schedule.waiting_at),
+        "added_at": utc_text(schedule.added_at),
+        "paused_at": utc_text(schedule.paused_at),
+        "planned_at": utc_text(schedule.planned_at),
+        "waiting_at": utc_text(schedule.waiting_at),
         "last": None if last is None else firing_document(last),
     }
 
@@ -171,17 +171,18 @@ def schedule_state(schedule: ScheduleRow) -> str:
 def firing_document(firing: FiringRow) -> Json:
     """What became of one time of a schedule."""
     return {
-        "planned_at": _time(firing.planned_at),
-        "at": _time(firing.at),
+        "planned_at": utc_text(firing.planned_at),
+        "at": utc_text(firing.at),
         "kind": firing.kind.value,
         "run_id": firing.run_id,
+        "sweep_id": firing.sweep_id,
         "text": firing.text,
     }
 
 
 def coming_document(planned_at: datetime, due_at: datetime) -> Json:
     """A time of a schedule that is still to come."""
-    return {"planned_at": _time(planned_at), "due_at": _time(due_at)}
+    return {"planned_at": utc_text(planned_at), "due_at": utc_text(due_at)}
 
 
 def artifact_document(entry: Any) -> Json:
@@ -209,7 +210,7 @@ def offer_document(ranked: Ranked, *, now: datetime) -> Json:
         "egress_usd_per_gb": _money(offer.egress_usd_per_gb),
         "reliability": offer.reliability,
         "total_usd": _quotient(ranked.total_usd),
-        "fetched_at": _time(offer.fetched_at),
+        "fetched_at": utc_text(offer.fetched_at),
         "offer_id": offer.offer_id,
         "location": offer.location,
         "cuda": offer.cuda,
@@ -226,7 +227,7 @@ def offer_document(ranked: Ranked, *, now: datetime) -> Json:
 
 def appeared_document(ranked: Ranked, *, now: datetime, under: Decimal) -> Json:
     """A line of `prices --watch`."""
-    return {"at": _time(now), "under_usd_per_hour": _money(under), **offer_document(ranked, now=now)}
+    return {"at": utc_text(now), "under_usd_per_hour": _money(under), **offer_document(ranked, now=now)}
 
 
 def history_document(history: History) -> Json:
@@ -234,8 +235,8 @@ def history_document(history: History) -> Json:
     return {
         "gpu": history.gpu,
         "gpu_count": history.gpu_count,
-        "since": _time(history.since),
-        "until": _time(history.until),
+        "since": utc_text(history.since),
+        "until": utc_text(history.until),
         "series": [_series(one, history.until) for one in history.series],
         "paid": [_paid(one) for one in history.paid],
     }
@@ -278,15 +279,15 @@ def found_document(found: Found, action: str) -> Json:
         "action": action,
         "why": found.why,
         "usd_per_hour": None if instance.usd_per_hour is None else _money(instance.usd_per_hour),
-        "created_at": _time(instance.created_at),
-        "deadline": _time(instance.deadline),
+        "created_at": utc_text(instance.created_at),
+        "deadline": utc_text(instance.deadline),
     }
 
 
 def _mark(run: Run) -> Json | None:
     """Which schedule, and which of its times, a run is for."""
     mark = run.notes.get("schedule")
-    return mark and {**mark, "planned_at": _time(datetime.fromisoformat(mark["planned_at"]))}
+    return mark and {**mark, "planned_at": utc_text(datetime.fromisoformat(mark["planned_at"]))}
 
 
 def _point(point: Point) -> Json:
@@ -303,10 +304,10 @@ def _attempt(attempt: Attempt, charges: Sequence[ChargeRow]) -> Json:
         "usd_per_hour": _money(attempt.usd_per_hour),
         "outcome": attempt.outcome.value if attempt.outcome else None,
         "error": attempt.error,
-        "created_at": _time(attempt.created_at),
-        "started_at": _time(attempt.started_at),
-        "exited_at": _time(attempt.exited_at),
-        "gone_at": _time(attempt.gone_at),
+        "created_at": utc_text(attempt.created_at),
+        "started_at": utc_text(attempt.started_at),
+        "exited_at": utc_text(attempt.exited_at),
+        "gone_at": utc_text(attempt.gone_at),
         "cost_usd": _money(ledger.total(charge for charge in charges if charge.attempt == attempt.number)),
     }
 
@@ -334,9 +335,9 @@ def _series(series: Series, until: datetime) -> Json:
         "least_usd_per_hour": _money(series.least),
         "median_usd_per_hour": _money(series.median(until)),
         "most_usd_per_hour": _money(series.most),
-        "heard_at": _time(series.heard_at),
+        "heard_at": utc_text(series.heard_at),
         "points": [
-            {"at": _time(step.at), "usd_per_hour": None if step.usd_per_hour is None else _money(step.usd_per_hour)}
+            {"at": utc_text(step.at), "usd_per_hour": None if step.usd_per_hour is None else _money(step.usd_per_hour)}
             for step in series.steps
         ],
     }
@@ -350,7 +351,7 @@ def _paid(paid: Paid) -> Json:
         "region": paid.region,
         "spot": paid.spot,
         "simulated": paid.is_simulated,
-        "at": _time(paid.at),
+        "at": utc_text(paid.at),
         "usd_per_hour": _money(paid.usd_per_hour),
     }
 
@@ -364,5 +365,5 @@ def _quotient(amount: Decimal | None) -> str | None:
     return None if amount is None else _money(round(amount, 12))
 
 
-def _time(moment: datetime | None) -> str | None:
+def utc_text(moment: datetime | None) -> str | None:
     return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -31,6 +31,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "submit": Entry("submit:submit", "Run a job from its train.yaml."),
         "rehearse": Entry("rehearse:rehearse", "Run a job on simulated clouds on this computer."),
         "schedule": Entry("schedule:schedule", "Run a job again and again, by cron."),
+        "bench": Entry("bench:bench", "Run benchmark suites and say what changed."),
         "wait": Entry("wait:wait", "Wait until runs are over."),
         "cancel": Entry("cancel:cancel", "Stop runs and release their machines."),
         "reap": Entry("reap:reap", "End machines that no run looks after."),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli import exit_codes
+from orchestrator.cli import exit_codes, job_options
 from orchestrator.cli.command import command
 from orchestrator.cli.errors import Stop
 from orchestrator.cli.options import json_option, train_yaml, yes_option
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 _ACTIONS = ("list", "add", "show", "next", "pause", "resume", "run-now", "remove")
 _FOR_ADD = ("cron", "tz", "name", "missed", "overlap", "jitter", "monthly", "frozen", "yes")
-_NOT_OF_THE_JOB = ("file", "detach", "wait", "dry_run", "yes", "as_json")  # of submit's parameters
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
@@ -107,12 +106,11 @@ def _add(session: Session, file: Path, options: Sequence[str], given: dict[str, 
     from shutil import rmtree
 
     from orchestrator import making
-    from orchestrator.api import overrides
     from orchestrator.cli.schedule_views import say_when
     from orchestrator.store.errors import StoreConflict
 
     file = file.absolute()
-    row = _row(session, file, overrides(**_of_the_job(options)), given)
+    row = _row(session, file, job_options.changes(options, of="schedule add"), given)
     subject = making.look(file, home=session.home, env=session.env, overrides=row.overrides)
     if subject.objection is not None and not row.any_size:
         raise Stop(f"{subject.objection}; --yes ships it as it is, every time")
@@ -168,14 +166,6 @@ def _row(session: Session, file: Path, changes: dict[str, object], given: dict[s
     if row.planned_at is None:
         raise click.UsageError(f"--cron {row.cron!r}: this never comes")
     return row
-
-
-def _of_the_job(options: Sequence[str]) -> dict[str, Any]:
-    """The options of `gpujob submit` that say what the job is."""
-    from orchestrator.cli.submit import submit
-
-    known = [parameter for parameter in submit.params if parameter.name not in _NOT_OF_THE_JOB]
-    return click.Command("gpujob schedule add ... --", params=known).make_context(None, list(options)).params
 
 
 def _jitter(given: dict[str, Any]) -> int:

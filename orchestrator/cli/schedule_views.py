@@ -117,7 +117,8 @@ def _firings_table(session: Session, row: ScheduleRow, firings: list[FiringRow])
     for firing in firings:
         run = runs.get(firing.run_id or "")
         cost = words.money(costs[run.id]) if run else ""
-        rows.append((_local(row, firing.planned_at), _kind(firing), *_run(run), cost, words.one_line(firing.text)))
+        made = _run(run) if firing.sweep_id is None else (firing.sweep_id, "")
+        rows.append((_local(row, firing.planned_at), _kind(firing), *made, cost, words.one_line(firing.text)))
     return Table(columns, rows).text(**layout())
 
 
@@ -142,7 +143,7 @@ def _next(row: ScheduleRow) -> str:
 def _last(firing: FiringRow | None) -> Cell:
     if firing is None:
         return Cell("-", "dim")
-    what = " ".join(filter(None, (firing.kind.value, firing.run_id, firing.text)))
+    what = " ".join(filter(None, (firing.kind.value, firing.run_id or firing.sweep_id, firing.text)))
     return Cell(f"{firing.planned_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC: {words.one_line(what)}", _TONES[firing.kind])
 
 

@@ -36,7 +36,7 @@ REAP_SECONDS = 150.0
 GPUS = {"aws": "T4", "runpod": "RTX4090", "vast": "RTX3090"}
 
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ")
-_FAILED = re.compile(r"Traceback \(most recent call last\)|could not be saved|internal error")
+_FAILED = re.compile(r"Traceback \(most recent call last\)|could not be saved| ERROR ")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -178,6 +178,15 @@ def test_the_log_of_an_attempt_that_was_cut_off_is_its_beginning() -> None:
     assert kinds(replace(facts, logs={1: WHOLE[:500].replace(b"\n2 ", b"\n2 2 "), 2: WHOLE})) == ["lost"]
 
 
+def test_what_a_dead_host_hid_may_be_missing_until_the_bill_is_there() -> None:
+    """A machine that came up unseen: 36 s at $1 per hour are a cent."""
+    hidden = replace(WELL, machines=[replace(WELL.machines[0], usd=WELL.machines[0].usd + Decimal("0.009"))])
+    assert kinds(hidden) == ["ledger"]
+    rate = replace(hidden, machines=[replace(hidden.machines[0], usd_per_hour=Decimal(1))])
+    assert kinds(replace(rate, struck=[Fault(kind="host_dies", lasts=36.0)])) == []
+    assert kinds(replace(rate, struck=[Fault(kind="host_dies", lasts=30.0)])) == ["ledger"]
+
+
 def test_only_a_job_with_checkpoints_goes_on_in_the_middle() -> None:
     resumed = replace(WELL, logs={1: job.log(7, 20, begun=10)})
     assert kinds(resumed) == ["lost"]

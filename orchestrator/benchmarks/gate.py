@@ -1,0 +1,57 @@
+"""Whether a sweep may pass: what got worse with it, and what is missing of it. For a build that stops on either.
+
+A change counts for the sweep with whose results it could be told, so that it is reported once. Pure reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestrator.records import Outcome, Run
+from orchestrator.store.rows import CellRow, ChangeRow, ResultRow, SweepRow
+from orchestrator.store.store import Store
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A cell without results, and why."""
+
+    cell: CellRow
+    why: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What there is to say of one sweep. A change comes with the first result of the new level."""
+
+    sweep: SweepRow
+    changes: Sequence[tuple[ChangeRow, ResultRow]]
+    missing: Sequence[Missing]
+    still_going: int
+
+    @property
+    def worse(self) -> list[tuple[ChangeRow, ResultRow]]:
+        return [(change, row) for change, row in self.changes if change.is_worse]
+
+
+def judge(store: Store, sweep: SweepRow) -> Verdict:
+    """Of a sweep, as far as it is over."""
+    cells = store.benchmarks.cells([sweep.id])
+    runs = {run.id: run for run in store.some_runs([cell.run_id for cell in cells])}
+    over = [cell for cell in cells if runs[cell.run_id].is_over]
+    missing = [
+        Missing(cell, _why(runs[cell.run_id])) for cell in over if runs[cell.run_id].outcome is not Outcome.SUCCEEDED
+    ]
+    rows = {(row.run_id, row.metric): row for row in store.benchmarks.results(suite=sweep.suite)}
+    changes = [
+        (change, rows[change.run_id, change.metric])
+        for change in store.benchmarks.changes(sweep.suite)
+        if change.noticed_by in runs
+    ]
+    return Verdict(sweep, changes, missing, still_going=len(cells) - len(over))
+
+
+def _why(run: Run) -> str:
+    outcome = run.outcome.value.replace("_", " ") if run.outcome else "not over"
+    return f"{outcome}: {run.error}" if run.error else outcome

@@ -1,0 +1,81 @@
+"""gpujob bench: suites of benchmarks, what they measured, and what has changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from orchestrator.cli import exit_codes
+from orchestrator.cli.command import command
+from orchestrator.cli.errors import Stop
+from orchestrator.cli.options import json_option, yes_option
+from orchestrator.cli.session import Session, pass_session
+
+_ACTIONS = ("list", "run", "show", "compare", "history", "gate")
+_BELONGS = {"suite": "compare", "claims": "compare", "metric": "history", "detach": "run", "yes": "run"}
+_SUITE_FILE = "suite.yaml"
+
+
+@command(
+    "bench",
+    examples=(
+        "gpujob bench run suite.yaml",
+        "gpujob bench run smoke.yaml -- --provider local",
+        "gpujob bench show",
+        "gpujob bench compare cpu gpu --claims claims.yaml",
+        "gpujob bench history --metric samples_per_second",
+        "gpujob bench gate cpu-against-gpu >> $GITHUB_STEP_SUMMARY",
+    ),
+    exits=(*(exit_codes.DONE, exit_codes.JOB_FAILED, exit_codes.USAGE, exit_codes.INCOMPLETE, exit_codes.INTERRUPTED),),
+)
+@click.argument("action", type=click.Choice(_ACTIONS), default="list", metavar="[ACTION]")
+@click.argument("subjects", metavar="[FILE|SUITE|SWEEP|MACHINE]...", nargs=-1)
+@click.option("--suite", help="Of `compare`: only this suite's results.")
+@click.option("--metric", help="Of `history`: only this metric.")
+@click.option("--claims", type=click.Path(path_type=Path), help="Of `compare`: figures of other people, shown apart.")
+@click.option("-d", "--detach", is_flag=True, help="Of `run`: print the sweep's id and return.")
+@yes_option
+@json_option
+@pass_session
+def bench(session: Session, /, action: str, subjects: tuple[str, ...], *, as_json: bool, **given: Any) -> int:
+    """Run benchmark suites and say what changed.
+
+    `run FILE` makes a run of every task on every machine of a suite, and waits for all of them; what follows `--` are
+    options of `gpujob submit`, for each run. `list` has the sweeps, `show [SWEEP|SUITE]` the newest one with its
+    results. `compare A B` lays machines side by side, by target, provider, GPU, or several words such as "vast
+    RTX4090". `history [SUITE]` has every series with its noise and its changes. `gate [SWEEP|SUITE]` prints what got
+    worse as a Markdown table: its exit code is 1 when something did, 3 when results are missing.
+    """
+    for name, of in _BELONGS.items():
+        if given[name] and action != of:
+            raise click.UsageError(f"--{name} belongs to `gpujob bench {of}`")
+    if action == "run":
+        from orchestrator.cli.bench_run import run
+
+        names_none = not subjects or subjects[0].startswith("-")  # only options of submit
+        file, *options = (_SUITE_FILE, *subjects) if names_none else subjects
+        return run(session, _file(file), options, detach=given["detach"], any_size=given["yes"], as_json=as_json)
+    from orchestrator.cli import bench_views
+
+    if action == "compare":
+        if len(subjects) != 2:
+            raise click.UsageError("say which two machines: gpujob bench compare cpu gpu")
+        return bench_views.compare(session, subjects, suite=given["suite"], claims=given["claims"], as_json=as_json)
+    if len(subjects) > 1:
+        raise click.UsageError(f"{subjects[1]!r}: `gpujob bench {action}` takes one name")
+    subject = subjects[0] if subjects else None
+    if action == "history":
+        return bench_views.history(session, subject, metric=given["metric"], as_json=as_json)
+    show = {"list": bench_views.show_list, "show": bench_views.show_one, "gate": bench_views.gate}[action]
+    return show(session, subject, as_json=as_json)
+
+
+def _file(text: str) -> Path:
+    file = Path(text)
+    if file.is_dir():
+        file = file / _SUITE_FILE
+    if not file.is_file():
+        raise Stop(f"there is no {file}; `gpujob init benchmarks` makes a suite to start from")
+    return file

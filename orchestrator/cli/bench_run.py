@@ -1,0 +1,76 @@
+"""gpujob bench run: from a suite's file to a sweep that is over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+
+import click
+
+from jobs import suite as suites
+from orchestrator.benchmarks import sweeps
+from orchestrator.benchmarks.sweeps import Ready, Sweep
+from orchestrator.cli import bench_views, exit_codes, job_options
+from orchestrator.cli.errors import Stop
+from orchestrator.cli.output import can_ask, data, data_json, say
+from orchestrator.cli.session import Session
+from orchestrator.records import Run
+from orchestrator.reports import words
+
+LOOK_SECONDS = 1.0
+
+
+def run(session: Session, file: Path, options: Sequence[str], *, detach: bool, any_size: bool, as_json: bool) -> int:
+    """Submit all of it, and stay until it is over unless detached."""
+    if not suites.is_suite(file):
+        raise Stop(f"{file} has no tasks: it is a job, for `gpujob submit`; a suite begins with {suites.LEAST_FILE}")
+    changes = job_options.changes(options, of="bench run")
+    ready = sweeps.prepare(file, home=session.home, env=session.env, overrides=changes)
+    sweep = sweeps.enter(
+        ready, store=session.store, home=session.home, env=session.env, any_size=any_size or _agrees(ready), say=say
+    )
+    session.ensure_controller()
+    _say_what_comes(ready, sweep)
+    if detach:
+        data(sweep.row.id)
+        return exit_codes.DONE
+    over = _follow(session, sweep)
+    if as_json:
+        data_json(bench_views.sweep_document(session, sweep.row))
+    else:
+        bench_views.print_sweep(session, sweep.row)
+    codes = [exit_codes.exit_code(one) for one in over]
+    return next((code for code in codes if code != exit_codes.DONE), exit_codes.DONE)
+
+
+def _agrees(ready: Ready) -> bool:
+    if ready.objection is None or not can_ask():
+        return False
+    say(ready.objection)
+    return click.confirm("Ship all of it?", err=True)
+
+
+def _say_what_comes(ready: Ready, sweep: Sweep) -> None:
+    most = sum((cell.spec.limits.max_cost for cell, _ in ready.jobs), Decimal(0))
+    at_most = words.money(most if sweep.row.cap_usd is None else min(most, sweep.row.cap_usd))
+    times = f"{ready.suite.warmup} + {ready.suite.repeats} times each"
+    say(
+        f"{sweep.row.id}  {sweep.row.suite}  {words.plural(len(sweep.cells), 'run')}, {times}, at most {at_most} in all"
+    )
+
+
+def _follow(session: Session, sweep: Sweep) -> list[Run]:
+    """Say of each run how it ended; Ctrl-C leaves them to go on."""
+    names = {cell.run_id: bench_views.cell_words(cell) for cell in sweep.cells}
+    over: dict[str, Run] = {}
+    while len(over) < len(names):
+        for one in session.store.some_runs([run_id for run_id in names if run_id not in over]):
+            if one.is_over:
+                over[one.id] = one
+                why = f": {words.one_line(one.error)}" if one.error else ""
+                say(f"{one.id}  {names[one.id]}  {words.state(one)}{why}  ({len(over)} of {len(names)})")
+        if len(over) < len(names):
+            session.ensure_controller()
+            session.sleep(LOOK_SECONDS)
+    return [over[cell.run_id] for cell in sweep.cells]

@@ -1,0 +1,229 @@
+"""What `gpujob bench` shows: sweeps, results, machines side by side, series and what changed in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+
+from orchestrator import spending
+from orchestrator.benchmarks import claims as claimed
+from orchestrator.benchmarks import comparing, keeping, series
+from orchestrator.benchmarks import gate as gates
+from orchestrator.cli import bench_documents, exit_codes
+from orchestrator.cli.errors import Stop
+from orchestrator.cli.output import data, data_json, layout, say
+from orchestrator.cli.session import Session
+from orchestrator.records import Json, Run
+from orchestrator.reports import words
+from orchestrator.reports.plot import sparkline
+from orchestrator.reports.table import Cell, Column, Table
+from orchestrator.store.rows import CellRow, ResultRow, SweepRow
+
+
+def show_list(session: Session, suite: str | None, *, as_json: bool) -> int:
+    """Every sweep, the newest first."""
+    rows = session.store.benchmarks.sweeps(suite=suite)
+    if as_json:
+        data_json([sweep_document(session, row) for row in rows])
+        return exit_codes.DONE
+    if not rows:
+        say("No suite has been run yet: gpujob bench run suite.yaml")
+        return exit_codes.DONE
+    columns = (Column("SWEEP"), Column("SUITE"), Column("WHEN"), Column("RUNS", right=True), Column("STATUS"))
+    lines = []
+    for row in rows:
+        runs = _runs(session, row)
+        cost = words.money(_total(_costs(session, runs)))
+        lines.append((row.id, row.suite, words.moment(row.created_at), str(len(runs)), _status(runs), cost))
+    data(Table((*columns, Column("COST", right=True)), lines).text(**layout()))
+    return exit_codes.DONE
+
+
+def show_one(session: Session, subject: str | None, *, as_json: bool) -> int:
+    """One sweep with its results."""
+    row = _find(session, subject)
+    if as_json:
+        data_json(sweep_document(session, row))
+    else:
+        print_sweep(session, row)
+    return exit_codes.DONE
+
+
+def print_sweep(session: Session, row: SweepRow) -> None:
+    runs = {run.id: run for run in _runs(session, row)}
+    costs = _costs(session, list(runs.values()))
+    results = _results_by_run(session, row)
+    titles = ("TASK", "TARGET", "MACHINE", "METRIC", "RUN", "STATUS")
+    columns = [Column(title) for title in titles] + [Column("VALUE", right=True), Column("COST", right=True)]
+    lines: list[Sequence[Cell | str]] = []
+    for cell in session.store.benchmarks.cells([row.id]):
+        run, found = runs[cell.run_id], results.get(cell.run_id, [])
+        status = Cell(words.state(run), "good" if found else "")
+        for number, one in enumerate(found or [None]):
+            head = (cell.task, cell.target, _machine(cell, one)) if number == 0 else ("", "", "")
+            end = (run.id, status) if number == 0 else ("", "")
+            cost = words.money(costs[run.id]) if number == 0 else ""
+            lines.append((*head, one.metric if one else "", *end, _value(one) if one else "", cost))
+    data(Table(columns, lines).text(**layout()))
+    caps = f" of at most {words.money(row.cap_usd)}" if row.cap_usd is not None else ""
+    say(f"{row.id}: {_status(list(runs.values()))}, {words.money(_total(costs))}{caps}")
+
+
+def compare(session: Session, machines: Sequence[str], *, suite: str | None, claims: Path | None, as_json: bool) -> int:
+    """Two machines side by side, by their newest results."""
+    measured = comparing.newest(session.store.benchmarks.results(suite=suite))
+    sides = [_side(measured, name) for name in machines]
+    if not (found := comparing.pairs(*sides)):
+        raise Stop(f"{machines[0]!r} and {machines[1]!r} have no task in common, or mean the same machines")
+    told = claimed.load(claims) if claims is not None else ()
+    if as_json:
+        data_json(bench_documents.comparison(found, told))
+        return exit_codes.DONE
+    first, second = (name.upper() for name in machines)
+    columns = [Column("TASK"), *(Column(f"{name} TIME", right=True) for name in (first, second))]
+    columns += [Column(title, right=True) for title in ("SPEED-UP", f"{first} COST", f"{second} COST")]
+    columns += [Column(f"{first} MACHINE", wraps=True), Column(f"{second} MACHINE", wraps=True)]
+    lines = [_pair_line(pair) for pair in found]
+    data(Table(columns, lines).text(**layout()))
+    say("Measured: medians of the newest results. COST is the machine's rate for that time, without its start.")
+    if told:
+        data("\nClaimed by others, and not measured here:\n" + _claims_table(told, first, second))
+    return exit_codes.DONE
+
+
+def history(session: Session, suite: str | None, *, metric: str | None, as_json: bool) -> int:
+    """Every series of a suite: its newest value, its noise, and its changes."""
+    rows = session.store.benchmarks.results(suite=suite)
+    found = [one for one in series.of(rows).values() if metric in (None, one.metric)]
+    changes = session.store.benchmarks.changes(suite)
+    if as_json:
+        data_json([bench_documents.series(one, changes) for one in found])
+        return exit_codes.DONE
+    if not found:
+        raise Stop("there are no such results yet: `gpujob bench list` has what was run")
+    columns = [Column("TASK"), Column("METRIC"), Column("MACHINE", wraps=True), Column("N", right=True)]
+    columns += [Column("NEWEST", right=True), Column("NOISE", right=True), Column("SERIES")]
+    data(Table(columns, [_series_line(one) for one in found]).text(**layout()))
+    names = {series.key(one.newest): one for one in found}
+    for change in changes:
+        if change.series in names:
+            say(f"{change.noticed_at:%Y-%m-%d}: {keeping.words(names[change.series].newest, change)}")
+    return exit_codes.DONE
+
+
+def gate(session: Session, subject: str | None, *, as_json: bool) -> int:
+    """What got worse with a sweep; the exit code says whether it may pass."""
+    verdict = gates.judge(session.store, _find(session, subject))
+    if as_json:
+        data_json(bench_documents.verdict(verdict))
+    else:
+        data(bench_documents.markdown(verdict))
+    if verdict.worse:
+        return exit_codes.JOB_FAILED
+    return exit_codes.INCOMPLETE if verdict.missing or verdict.still_going else exit_codes.DONE
+
+
+def sweep_document(session: Session, row: SweepRow) -> Json:
+    runs = _runs(session, row)
+    costs = _costs(session, runs)
+    cells = session.store.benchmarks.cells([row.id])
+    return bench_documents.sweep(row, cells, {run.id: run for run in runs}, costs, _results_by_run(session, row))
+
+
+def cell_words(cell: CellRow) -> str:
+    """mnist on gpu (RTX4090, vast)."""
+    where = ", ".join(part for part in (cell.gpu, cell.provider) if part)
+    return f"{cell.task} on {cell.target}" + (f" ({where})" if where else "")
+
+
+def _find(session: Session, subject: str | None) -> SweepRow:
+    """By id, or the newest of a suite, or the newest of all."""
+    rows = session.store.benchmarks.sweeps()
+    found = next((row for row in rows if subject in (None, row.id, row.suite)), None)
+    if found is not None:
+        return found
+    if not rows:
+        raise Stop("no suite has been run yet: gpujob bench run suite.yaml")
+    suites = ", ".join(dict.fromkeys(row.suite for row in rows))
+    raise Stop(f"there is no sweep or suite {subject!r}; there are results of {suites}")
+
+
+def _side(measured: Sequence[comparing.Measured], name: str) -> list[comparing.Measured]:
+    if side := comparing.matching(measured, name):
+        return side
+    known = dict.fromkeys(word for one in measured for word in (one.main.target, one.main.gpu or "cpu"))
+    if not known:
+        raise Stop("there are no results yet: gpujob bench run suite.yaml")
+    raise Stop(f"there are no results of {name!r}; there are of {', '.join(known)}")
+
+
+def _runs(session: Session, row: SweepRow) -> list[Run]:
+    return session.store.some_runs([cell.run_id for cell in session.store.benchmarks.cells([row.id])])
+
+
+def _costs(session: Session, runs: Sequence[Run]) -> dict[str, Decimal]:
+    return spending.spent(session.store, runs, session.store.attempts_of([run.id for run in runs]))
+
+
+def _total(costs: Mapping[str, Decimal]) -> Decimal:
+    return sum(costs.values(), Decimal(0))
+
+
+def _results_by_run(session: Session, row: SweepRow) -> dict[str, list[ResultRow]]:
+    found: dict[str, list[ResultRow]] = {}
+    for one in session.store.benchmarks.results(suite=row.suite, since=row.created_at):
+        if one.sweep_id == row.id:
+            found.setdefault(one.run_id, []).append(one)
+    return {run_id: sorted(rows, key=lambda one: not one.is_main) for run_id, rows in found.items()}
+
+
+def _status(runs: Sequence[Run]) -> str:
+    over = [run for run in runs if run.is_over]
+    if len(over) < len(runs):
+        return f"{len(over)} of {len(runs)} are over"
+    failed = [run for run in over if run.outcome is None or run.outcome.value != "succeeded"]
+    return f"{len(failed)} of {len(runs)} did not succeed" if failed else "succeeded"
+
+
+def _machine(cell: CellRow, result: ResultRow | None) -> str:
+    return series.machine_words(result) if result else ", ".join(part for part in (cell.gpu, cell.provider) if part)
+
+
+def _value(one: ResultRow) -> str:
+    return f"{words.number(one.value)} {one.unit}".rstrip()
+
+
+def _pair_line(pair: comparing.Pair) -> Sequence[Cell | str]:
+    speed_up = Cell("-" if pair.speed_up is None else f"{pair.speed_up:.2f}x", "strong")
+    times = (words.duration(one.seconds) for one in (pair.first, pair.second))
+    costs = (words.fine(one.usd) for one in (pair.first, pair.second))
+    machines = (bench_documents.machine_in_detail(one.main) for one in (pair.first, pair.second))
+    return (pair.task, *times, speed_up, *costs, *machines)
+
+
+def _claims_table(told: Sequence[claimed.Claim], first: str, second: str) -> str:
+    columns = [Column("TASK"), Column(f"{first} TIME", right=True), Column(f"{second} TIME", right=True)]
+    columns += [Column("RATIO", right=True), Column("MACHINES", wraps=True), Column("SOURCE", wraps=True)]
+    lines = [
+        (
+            *(
+                one.task,
+                words.duration(one.first.time.total_seconds()),
+                words.duration(one.second.time.total_seconds()),
+            ),
+            *(f"{one.speed_up:.1f}x", f"{one.first.machine}; {one.second.machine}", one.source),
+        )
+        for one in told
+    ]
+    return Table(columns, lines).text(**layout())
+
+
+def _series_line(one: series.Series) -> Sequence[str]:
+    noise = series.noise(one)
+    told = "-" if noise is None else f"{noise:.1%}".replace("%", " %")
+    machine = series.machine_words(one.newest)
+    return (
+        *(one.newest.task, one.metric, machine, str(len(one.rows)), _value(one.newest), told),
+        sparkline(one.values[-40:]),
+    )
