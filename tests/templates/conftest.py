@@ -10,15 +10,21 @@ import pytest
 
 from tests.support.own_venv import CHECKOUT, made_once
 
+BENCHMARKS = CHECKOUT / "templates/benchmarks"
 MNIST = CHECKOUT / "templates/mnist"
 VENV = CHECKOUT / ".venv-templates"
+OF_JOBS = ("MNIST", "GPUJOB_", "EPOCHS", "BENCHMARK_")  # variables that change what a template does
 
 
 @pytest.fixture(scope="session")
 def torch_env() -> dict[str, str]:
-    """Variables of a shell in which `python3` has what the template's own setup.sh puts in."""
+    """Variables of a shell in which `python3` has what the templates' own setup.sh put in."""
     env = {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("MNIST", "GPUJOB_", "EPOCHS"))},
+        **{
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("MNIST", "GPUJOB_", "EPOCHS", "BENCHMARK_"))
+        },
         "PATH": f"{VENV}/bin:{os.environ['PATH']}",
         "OMP_NUM_THREADS": "1",
     }
