@@ -22,7 +22,8 @@ def compiled(model: nn.Module, device: torch.device) -> nn.Module:
     except Exception as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         refuse(f"--compile does not work on this machine: {lines[0]}; leave --compile out")
-    made: nn.Module = torch.compile(model)
+    made = torch.compile(model)
+    assert isinstance(made, nn.Module)
     return made
 
 

@@ -23,7 +23,7 @@ from reporting import Report
 from timing import timed
 from torch import Tensor, nn
 from torch.nn import functional as F
-from training import Training, arithmetic, conditions, plan
+from training import Training, Weights, arithmetic, conditions, plan
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def flops_of(shape: Shape, training: Training) -> int:
     return flops_per_token(multiplied, shape.layers, shape.width, shape.context)
 
 
-def adam(weights: object, shape: Shape) -> torch.optim.Optimizer:
+def adam(weights: Weights, shape: Shape) -> torch.optim.Optimizer:
     return torch.optim.AdamW(weights, lr=shape.learning_rate, betas=(0.9, 0.95), weight_decay=0.1)
 
 
@@ -185,8 +185,8 @@ class Block(nn.Module):
         return mixed
 
     def _attend(self, features: Tensor) -> Tensor:
-        parts = self.attention_in(features).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        return F.scaled_dot_product_attention(*parts, is_causal=True).transpose(1, 2).flatten(2)
+        queries, keys, values = self.attention_in(features).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return F.scaled_dot_product_attention(queries, keys, values, is_causal=True).transpose(1, 2).flatten(2)
 
 
 if __name__ == "__main__":

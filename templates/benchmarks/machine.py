@@ -85,6 +85,8 @@ def this_machine(options: argparse.Namespace) -> Iterator[Machine]:
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Machine(device, rank, world)
+    except torch.cuda.OutOfMemoryError:
+        refuse(f"{Machine(device).name} has too little memory for this; write a smaller --batch-size")
     finally:
         if world > 1:
             distributed.destroy_process_group()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from functools import partial
 from statistics import median
 
 import options as command_line
@@ -54,7 +55,7 @@ def measure(options: argparse.Namespace, machine: Machine, report: Report) -> in
     training.restart()
     seconds = []
     for number in range(1, options.epochs + 1):
-        seconds.append(machine.elapsed(lambda number=number: epoch.run(number)))
+        seconds.append(machine.elapsed(partial(epoch.run, number)))
         report.progress(number, loss=float(epoch.loss))
     report.measured("epoch_seconds", median(seconds), "s")
     report.measured("samples_per_second", epoch.samples / median(seconds), "samples/s")

@@ -76,6 +76,8 @@ def look_at_gpus(device: torch.device, findings: Findings, options: argparse.Nam
     named = options.device and ":" in options.device
     every = [device] if named else [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
     figures = [look_at_gpu(Machine(each), findings, options) for each in every]
+    if len(every) > 1:
+        findings.report.say(f"of {len(every)} GPUs, the slowest figures count")
     for name in figures[0]:
         findings.report.recorded(name, min(each[name] for each in figures if name in each))
 

@@ -19,7 +19,7 @@ from reporting import Report
 from timing import timed
 from torch import Tensor, nn
 from torch.nn import functional as F
-from training import Training, conditions, plan
+from training import Training, Weights, conditions, plan
 
 CLASSES = 1000
 STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))  # width inside a block, blocks, stride of the first
@@ -69,7 +69,7 @@ def measure(options: argparse.Namespace, machine: Machine, report: Report) -> in
     return 0
 
 
-def optimizer(weights: object) -> torch.optim.Optimizer:
+def optimizer(weights: Weights) -> torch.optim.Optimizer:
     return torch.optim.SGD(weights, lr=0.01, momentum=0.9, weight_decay=1e-4)
 
 

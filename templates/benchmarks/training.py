@@ -15,6 +15,8 @@ from timing import Plan
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+Weights = Iterable[nn.Parameter]
+
 _AMP = {"none": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -24,7 +26,7 @@ class Training:
     def __init__(
         self,
         model: nn.Module,
-        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
+        optimizer: Callable[[Weights], torch.optim.Optimizer],
         machine: Machine,
         options: argparse.Namespace,
     ) -> None:

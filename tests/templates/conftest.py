@@ -20,11 +20,7 @@ OF_JOBS = ("MNIST", "GPUJOB_", "EPOCHS", "BENCHMARK_")  # variables that change 
 def torch_env() -> dict[str, str]:
     """Variables of a shell in which `python3` has what the templates' own setup.sh put in."""
     env = {
-        **{
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("MNIST", "GPUJOB_", "EPOCHS", "BENCHMARK_"))
-        },
+        **{name: value for name, value in os.environ.items() if not name.startswith(OF_JOBS)},
         "PATH": f"{VENV}/bin:{os.environ['PATH']}",
         "OMP_NUM_THREADS": "1",
     }
