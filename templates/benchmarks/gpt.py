@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import random
 import sys
 from dataclasses import dataclass
@@ -18,12 +17,12 @@ import datasheets
 import options as command_line
 import torch
 from derived import flops_per_token, hours, share_of_peak
-from machine import Machine, this_machine
+from machine import Machine
 from reporting import Report
 from timing import timed
 from torch import Tensor, nn
 from torch.nn import functional as F
-from training import Training, Weights, arithmetic, conditions, plan
+from training import Training, Weights, arithmetic, conditions, on_this_machine, plan
 
 
 @dataclass(frozen=True)
@@ -44,10 +43,7 @@ DEEDS = ("finds", "builds", "follows", "remembers", "carries", "paints", "leaves
 
 
 def main() -> int:
-    options = parse()
-    with this_machine(options) as machine:
-        report = Report(os.environ.get("GPUJOB_METRICS"), speaks=machine.rank == 0)
-        return measure(options, machine, report)
+    return on_this_machine(measure, parse())
 
 
 def parse() -> argparse.Namespace:

@@ -8,18 +8,17 @@ in the device's memory before the clock starts, so that it is the device that is
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from functools import partial
 from statistics import median
 
 import options as command_line
 import torch
-from machine import Machine, this_machine
+from machine import Machine
 from reporting import Report
 from torch import Tensor, nn
 from torch.nn import functional as F
-from training import Training, conditions
+from training import Training, conditions, on_this_machine
 
 SIDE = 28
 CLASSES = 10
@@ -29,10 +28,7 @@ CHANCE = 1 / CLASSES
 
 
 def main() -> int:
-    options = parse()
-    with this_machine(options) as machine:
-        report = Report(os.environ.get("GPUJOB_METRICS"), speaks=machine.rank == 0)
-        return measure(options, machine, report)
+    return on_this_machine(measure, parse())
 
 
 def parse() -> argparse.Namespace:

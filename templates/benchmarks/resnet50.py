@@ -8,18 +8,17 @@ neither a disk nor a decoder is measured, and nothing useful is learned.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
 import options as command_line
 import torch
 from derived import IMAGENET_IMAGES, hours
-from machine import Machine, this_machine
+from machine import Machine
 from reporting import Report
 from timing import timed
 from torch import Tensor, nn
 from torch.nn import functional as F
-from training import Training, Weights, conditions, plan
+from training import Training, Weights, conditions, on_this_machine, plan
 
 CLASSES = 1000
 STAGES = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))  # width inside a block, blocks, stride of the first
@@ -27,10 +26,7 @@ WIDER = 4  # a block gives that many times its width
 
 
 def main() -> int:
-    options = parse()
-    with this_machine(options) as machine:
-        report = Report(os.environ.get("GPUJOB_METRICS"), speaks=machine.rank == 0)
-        return measure(options, machine, report)
+    return on_this_machine(measure, parse())
 
 
 def parse() -> argparse.Namespace:

@@ -6,11 +6,13 @@ Knows machines and options; models, data and figures are its callers'.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Iterable
 
 import torch
 from compiling import compiled
-from machine import Machine
+from machine import Machine, this_machine
+from reporting import Report
 from timing import Plan
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -18,6 +20,12 @@ from torch.nn.parallel import DistributedDataParallel
 Weights = Iterable[nn.Parameter]
 
 _AMP = {"none": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def on_this_machine(measure: Callable[[argparse.Namespace, Machine, Report], int], options: argparse.Namespace) -> int:
+    """Measure with the processes and the device that the options ask for; of several, the first one reports."""
+    with this_machine(options) as machine:
+        return measure(options, machine, Report(os.environ.get("GPUJOB_METRICS"), speaks=machine.rank == 0))
 
 
 class Training:
