@@ -144,6 +144,14 @@ def kept_until(events: Iterable[Event]) -> dict[Key, datetime]:
     return kept
 
 
+def ended(attempt: Attempt) -> datetime | None:
+    """When the job ended, or its machine did under it."""
+    if attempt.exited_at is not None:
+        return attempt.exited_at
+    ends = (attempt.running_until, attempt.terminate_asked_at, attempt.gone_at)
+    return min((end for end in ends if end is not None), default=None)
+
+
 def reached(measured: Mapping[str, Sequence[Point]], metric: str) -> float | None:
     """How far a job got: its last value of the metric; with "step", where none has that name, its highest step."""
     if points := measured.get(metric):
@@ -198,22 +206,14 @@ def _spans(attempt: Attempt, kept: datetime | None) -> list[_Span]:
         spans.append(_Span(attempt.running_from, Use.BOOT))
     # Nobody saw it run before the job did: then what was before the job cannot be told apart.
     before = Use.BOOT if attempt.running_from is None else Use.SETUP
-    ended = _ended(attempt)
+    end = ended(attempt)
     if attempt.started_at is None:
-        return [*spans, _Span(ended, before), *([_Span(None, Use.AFTER)] if ended else [])]
+        return [*spans, _Span(end, before), *([_Span(None, Use.AFTER)] if end else [])]
     spans.append(_Span(attempt.started_at, before))
     if lost and kept is not None:
-        spans.append(_Span(min(kept, ended or kept), Use.WORK))
-    spans.append(_Span(ended, Use.LOST if lost else Use.WORK))
-    return [*spans, _Span(None, Use.AFTER)] if ended else spans
-
-
-def _ended(attempt: Attempt) -> datetime | None:
-    """When the job ended, or its machine did under it."""
-    if attempt.exited_at is not None:
-        return attempt.exited_at
-    ends = (attempt.running_until, attempt.terminate_asked_at, attempt.gone_at)
-    return min((end for end in ends if end is not None), default=None)
+        spans.append(_Span(min(kept, end or kept), Use.WORK))
+    spans.append(_Span(end, Use.LOST if lost else Use.WORK))
+    return [*spans, _Span(None, Use.AFTER)] if end else spans
 
 
 def _divided(charge: ChargeRow, spans: Sequence[_Span]) -> Iterator[tuple[Use, Decimal]]:

@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator.clouds import ANSWER_SECONDS, Note, ask_all, offers_of
+from orchestrator.estimates import Estimate, Estimates
 from providers.base import GB, Offer, OfferQuery, Provider, Traits
 from providers.errors import AuthFailed, ProviderError
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("gpujob.controller")
 
 HOURS_PER_MONTH = Decimal(720)
-EXPECTED_HOURS = Decimal(1)  # how long a job takes when nothing is known of it
 _MOST_REASONS = 5
 _SPOT = {"never": False, "allow": None, "only": True}
 
@@ -30,7 +30,8 @@ _SPOT = {"never": False, "allow": None, "only": True}
 class Ranked(NamedTuple):
     """An offer with what the job would cost there, and why it is passed over (None: it is not).
 
-    `is_stale`: not of now, but the last that was heard of a cloud that does not answer.
+    `is_stale`: not of now, but the last that was heard of a cloud that does not answer. `estimate` is how long the job
+    takes there, where a job is asked about; `is_best`: no other offer is both cheaper and sooner done.
     """
 
     offer: Offer
@@ -39,6 +40,8 @@ class Ranked(NamedTuple):
     why_not: str | None = None
     is_simulated: bool = False
     is_stale: bool = False
+    estimate: Estimate | None = None
+    is_best: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,23 +76,24 @@ def quote(  # noqa: PLR0913 - what a choice depends on
     *,
     remembered: Mapping[tuple[str, str], str] | None = None,
     tried: Collection[tuple[str, str]] = (),
-    expected_hours: Decimal = EXPECTED_HOURS,
+    expected: Estimates | None = None,
     ingress_gb: Decimal = Decimal(0),
-    egress_gb: Decimal = Decimal(0),
+    egress_gb: Decimal | None = None,
     seconds: float = ANSWER_SECONDS,
     note: Note = lambda *_: None,
 ) -> Ranking:
     """Every fitting offer of these providers, by preference and then by expected total cost.
 
     `remembered` maps (provider, offer id or host id) to the reason why it is avoided for now; `tried` are the offers,
-    as (provider, offer id), that this attempt has left already. `ingress_gb` and `egress_gb` are the traffic that is
-    expected. A provider that takes longer than `seconds` is among the unavailable ones. `note` is told what each
-    answers.
+    as (provider, offer id), that this attempt has left already. `expected` is what is known of the job's time and of
+    what it brings back; None: nothing. `ingress_gb` and `egress_gb` are the traffic; what is brought back is as
+    expected when it is not said. A provider that takes longer than `seconds` is among the unavailable ones. `note` is
+    told what each answers.
     """
     wanted = queries(spec)
     answers = ask_all(providers, lambda provider: _ask(provider, spec, wanted, note), seconds=seconds)
     job = _Job(
-        hours=hours_of_work(spec, expected_hours),
+        expected=expected or Estimates(spec),
         disk_gb=Decimal(spec.resources.disk) / GB,
         ingress_gb=ingress_gb,
         egress_gb=egress_gb,
@@ -111,11 +115,6 @@ def quote(  # noqa: PLR0913 - what a choice depends on
             ranked += job.at(provider, answer)
     _sort(ranked)
     return Ranking(offers=tuple(ranked), unavailable=unavailable, passed_over=passed_over)
-
-
-def hours_of_work(spec: Spec, expected_hours: Decimal = EXPECTED_HOURS) -> Decimal:
-    """For how long the job is taken to run; never longer than it may."""
-    return min(expected_hours, Decimal(str(spec.limits.max_duration.total_seconds())) / 3600)
 
 
 def why_nothing_fits(spec: Spec, providers: Sequence[Provider], *, seconds: float = ANSWER_SECONDS) -> tuple[str, ...]:
@@ -147,32 +146,54 @@ def total_usd(
     return total
 
 
+def for_job(
+    offer: Offer,
+    traits: Traits | None,
+    expected: Estimates,
+    *,
+    disk_gb: Decimal,
+    ingress_gb: Decimal,
+    egress_gb: Decimal | None = None,
+) -> Ranked:
+    """What a job takes and costs on an offer. What it brings back is as expected when it is not said."""
+    is_simulated = traits is not None and traits.simulated
+    estimate = expected.at(offer, traits)
+    if egress_gb is None:
+        egress_gb = expected.egress_gb(is_simulated=is_simulated)
+    total = total_usd(offer, hours=estimate.hours, disk_gb=disk_gb, egress_gb=egress_gb, ingress_gb=ingress_gb)
+    return Ranked(offer, total, is_simulated=is_simulated, estimate=estimate)
+
+
+def why_not_there(spec: Spec, provider: Provider) -> str | None:
+    """Why nothing can be rented there for this job, whatever is offered."""
+    return provider.unusable() or _cannot_get_the_image(spec, provider.traits)
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Job:
     """What an offer is weighed by."""
 
-    hours: Decimal
+    expected: Estimates
     disk_gb: Decimal
     ingress_gb: Decimal
-    egress_gb: Decimal
+    egress_gb: Decimal | None
     cap: Decimal | None
     remembered: Mapping[tuple[str, str], str]
     tried: Collection[tuple[str, str]]
 
     def at(self, provider: Provider, offers: Sequence[tuple[int, Offer]]) -> list[Ranked]:
         """What the job would cost on each of these; a boot is paid like work."""
-        hours = self.hours + Decimal(str(provider.traits.usual_boot)) / 3600
-        disk_gb, egress_gb, ingress_gb = self.disk_gb, self.egress_gb, self.ingress_gb
         tried = {offer_id for name, offer_id in self.tried if name == provider.name}
         remembered = {subject: why for (name, subject), why in self.remembered.items() if name == provider.name}
         return [
-            Ranked(
+            for_job(
                 offer,
-                total_usd(offer, hours=hours, disk_gb=disk_gb, egress_gb=egress_gb, ingress_gb=ingress_gb),
-                preference,
-                self._why_not(offer, tried, remembered),
-                provider.traits.simulated,
-            )
+                provider.traits,
+                self.expected,
+                disk_gb=self.disk_gb,
+                ingress_gb=self.ingress_gb,
+                egress_gb=self.egress_gb,
+            )._replace(preference=preference, why_not=self._why_not(offer, tried, remembered))
             for preference, offer in offers
         ]
 
@@ -193,7 +214,7 @@ def _sort(ranked: list[Ranked]) -> None:
 
 
 def _ask(provider: Provider, spec: Spec, wanted: Sequence[OfferQuery], note: Note) -> list[tuple[int, Offer]]:
-    if (reason := provider.unusable() or _cannot_get_the_image(spec, provider.traits)) is not None:
+    if (reason := why_not_there(spec, provider)) is not None:
         raise _Unusable(reason, provider=provider.name)
     return offers_of(provider, wanted, note=note)
 

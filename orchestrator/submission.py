@@ -216,13 +216,16 @@ def plan(spec: Spec, *, store: Store, home: Home, env: Mapping[str, str], ships_
 
     A cloud at which nothing fits is passed over with what its nearest offers lack.
     """
-    from orchestrator import clouds, placement
+    from orchestrator import clouds, past_runs, placement
     from orchestrator.price_history import PriceHistory
 
     opened, closed = clouds.open_all(clouds.named(spec.place.providers), home=home, env=env)
     shipped = Decimal(ships_bytes) / GB
     note = PriceHistory(home).note
-    ranking = placement.quote(spec, opened, remembered=store.remembered(), ingress_gb=shipped, note=note)
+    expected = past_runs.estimates(store, spec)
+    ranking = placement.quote(
+        spec, opened, remembered=store.remembered(), expected=expected, ingress_gb=shipped, note=note
+    )
     answered = {item.offer.provider for item in ranking.offers} | {*ranking.unavailable, *ranking.passed_over}
     without = placement.what_is_lacking(spec, [provider for provider in opened if provider.name not in answered])
     nothing = {name: "; ".join(("no offer fits", *lacks)) for name, lacks in without.items()}

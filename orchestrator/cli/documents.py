@@ -244,13 +244,23 @@ def history_document(history: History) -> Json:
 
 def plan_document(plan: Plan, *, now: datetime) -> Json:
     """What `submit --dry-run` found."""
+    from orchestrator.cli.estimate_documents import estimate_document
+
     ranking = plan.ranking
+    first = ranking.eligible[0] if ranking.eligible else None
+    estimate = first.estimate if first else None
     return {
         "name": plan.spec.name,
+        "expected_usd": _quotient(first.total_usd if first else None),
+        "expected_seconds": estimate.seconds if estimate else None,
+        "rests_on": estimate.rests_on if estimate else None,
         "worst_case_usd": _money(plan.worst_case_usd),
         "max_cost_usd": _money(plan.spec.limits.max_cost),
         "max_duration_seconds": plan.spec.limits.max_duration.total_seconds(),
-        "offers": [{**offer_document(ranked, now=now), "why_not": ranked.why_not} for ranked in ranking.offers],
+        "offers": [
+            {**offer_document(ranked, now=now), **estimate_document(ranked.estimate), "why_not": ranked.why_not}
+            for ranked in ranking.offers
+        ],
         "unavailable": {name: str(error) for name, error in ranking.unavailable.items()},
         "passed_over": dict(ranking.passed_over),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any
 
 import click
 
-from orchestrator import placement, submission
+from jobs.spec import Spec
+from orchestrator import past_runs, submission
 from orchestrator.api import overrides
 from orchestrator.cli import exit_codes
 from orchestrator.cli.attend import attend
@@ -20,9 +22,12 @@ from orchestrator.cli.errors import Stop
 from orchestrator.cli.output import can_ask, data, data_json, layout, say
 from orchestrator.cli.session import Session
 from orchestrator.clouds import utc_now
+from orchestrator.estimates import Expectation
 from orchestrator.placement import Ranked, Ranking
+from orchestrator.records import Run
 from orchestrator.reports import words
 from orchestrator.reports.offers import offers_table
+from orchestrator.store.errors import StoreError
 from orchestrator.submission import Plan, Prepared
 from providers.errors import AuthFailed, NoFunds, QuotaExceeded
 
@@ -50,9 +55,7 @@ def launch(session: Session, file: Path, changes: Mapping[str, Any], ways: Ways)
     )
     session.ensure_controller()
     if not ways.quiet:
-        limits = prepared.spec.limits
-        longest = words.duration(limits.max_duration.total_seconds())
-        say(f"{run.id}  {run.name}  at most {words.money(limits.max_cost)} and {longest}")
+        _say_what_it_costs(session, run, prepared.spec)
     if not ways.detach:
         return attend(session, run.id, quiet=ways.quiet, as_json=ways.as_json, ends_with_us=ways.ends_with_us)
     if ways.as_json:
@@ -74,6 +77,32 @@ def plan(session: Session, file: Path, changes: Mapping[str, Any], *, as_json: b
     else:
         _show_plan(planned, now=utc_now())
     return _verdict(planned.ranking)
+
+
+def _say_what_it_costs(session: Session, run: Run, spec: Spec) -> None:
+    """What is expected, by earlier runs, and the most. No cloud is asked: that is what --dry-run does."""
+    limits = spec.limits
+    longest = limits.max_duration.total_seconds()
+    most = f"at most {words.money(limits.max_cost)} and {words.duration(longest)}"
+    before = None
+    with suppress(StoreError):  # the run is written down: nothing that is only told may end this
+        before = past_runs.expectation(session.store, spec, digest=run.notes.get("bundle_digest"))
+    if before is None:
+        say(f"{run.id}  {run.name}  {most}")
+        return
+    say(f"{run.id}  {run.name}  {_expected(before)}, {most}")
+    for name, is_less in (("max_cost", limits.max_cost < before.usd), ("max_duration", longest < before.job_seconds)):
+        if is_less:
+            say(f"limits.{name} is less than what the job took before: it is likely to be stopped before its end.")
+
+
+def _expected(before: Expectation) -> str:
+    """expected $0.04 and 6m 05s of work (3 earlier runs on RTX4090, $0.03 to $0.06)."""
+    span = ""
+    if before.least_usd != before.most_usd:
+        span = f", {words.money(before.least_usd)} to {words.money(before.most_usd)}"
+    work = words.duration(before.job_seconds)
+    return f"expected {words.money(before.usd)} and {work} of work ({before.rests_on}{span})"
 
 
 def _prepare(session: Session, file: Path, changes: Mapping[str, Any]) -> Prepared:
@@ -105,10 +134,19 @@ def _show_plan(planned: Plan, *, now: datetime) -> None:
     if not ranking.eligible:
         say("Nothing can be rented for this job now.")
         return
-    hours = placement.hours_of_work(planned.spec)
-    say(
-        f"TOTAL is for {words.duration(float(hours) * 3600)} of work and the boot before it. At the very worst "
-        f"{words.money(planned.worst_case_usd)}. Nothing was created."
+    say(_expected_there(ranking.eligible[0]))
+    say(f"At the very worst {words.money(planned.worst_case_usd)}. Nothing was created.")
+
+
+def _expected_there(first: Ranked) -> str:
+    """What the first choice costs, and what that rests on."""
+    estimate = first.estimate
+    if estimate is None:
+        return f"Expected {words.money(first.total_usd)}."
+    around = words.duration(estimate.overhead_seconds)
+    return (
+        f"Expected {words.money(first.total_usd)} and {words.duration(estimate.seconds)} at {first.offer.provider}: "
+        f"{words.duration(estimate.job_seconds)} of work ({estimate.rests_on}) and {around} around it."
     )
 
 

@@ -108,6 +108,7 @@ def _pull_artifacts(visit: Visit) -> None:
         run.artifacts_complete = True
         return
     pulled = artifacts.pull(visit.machine(), spec.artifacts, folder.artifacts, folder.manifest, final=True)
+    visit.fetched(pulled.bytes)
     run.artifacts_complete = pulled.complete and not pulled.unmatched
     visit.note("artifacts", f"{len(pulled.files)} artifacts, {pulled.bytes} bytes", complete=run.artifacts_complete)
     for pattern in pulled.unmatched:

@@ -13,12 +13,13 @@ from decimal import Decimal
 
 from jobs.spec import Spec
 from jobs.transport import keys
-from orchestrator import ledger, placement, secrets
+from orchestrator import ledger, past_runs, placement, secrets
 from orchestrator import unclear as unclear_creates
+from orchestrator.estimates import Estimates
 from orchestrator.phases import setting_aside, turns
 from orchestrator.phases.stopping import deadline_seconds
 from orchestrator.phases.visit import Next, Visit
-from orchestrator.placement import Ranking
+from orchestrator.placement import Ranked, Ranking
 from orchestrator.price_history import PriceHistory
 from orchestrator.records import Attempt, AttemptOutcome, Json, Outcome, Phase
 from orchestrator.world import offer_from_json, offer_to_json
@@ -63,6 +64,7 @@ def quote(visit: Visit) -> Next:
         [visit.world.provider(name) for name in names],
         remembered=visit.world.store.remembered(),
         tried=_tried(visit),
+        expected=_expected(visit),
         ingress_gb=Decimal(visit.run.notes.get("bundle_bytes", 0)) / GB,
         note=PriceHistory(visit.world.home, now=visit.world.clock).note,
     )
@@ -73,7 +75,8 @@ def quote(visit: Visit) -> Next:
             _refused(visit)[name] = str(error)
     if not ranking.eligible or len(_tries(visit)) >= MOST_TRIES:
         return _nothing_to_rent(visit, ranking)
-    choice = ranking.eligible[0].offer
+    best = ranking.eligible[0]
+    choice = best.offer
     if _cannot_be_paid(visit, choice):
         left = visit.spec.limits.max_cost - visit.spent()
         reason = f"${left} is left of limits.max_cost: too little for a machine at ${choice.usd_per_hour} per hour"
@@ -83,7 +86,7 @@ def quote(visit: Visit) -> Next:
     if setting_aside.must_wait(visit, choice):
         return visit.stay(BUDGET_SECONDS)
     visit.clear("no offers")
-    _commit_to(visit, choice)
+    _commit_to(visit, best)
     return Next(Phase.PROVISION)
 
 
@@ -123,6 +126,13 @@ def _for_this_attempt(visit: Visit) -> Spec:
     return spec.model_copy(update={"place": spec.place.model_copy(update={"spot": "never"})})
 
 
+def _expected(visit: Visit) -> Estimates:
+    """What earlier runs of this job tell of its time."""
+    run = visit.run
+    past = past_runs.read(visit.world.store, run.name, run.project)
+    return Estimates(visit.spec, past, digest=run.notes.get("bundle_digest"))
+
+
 def _candidates(visit: Visit) -> Sequence[str]:
     return visit.spec.place.providers or visit.world.provider_names()
 
@@ -151,9 +161,9 @@ def _cannot_be_paid(visit: Visit, offer: Offer) -> bool:
     return visit.spent() + setting_aside.least(visit, offer) > visit.spec.limits.max_cost
 
 
-def _commit_to(visit: Visit, offer: Offer) -> None:
+def _commit_to(visit: Visit, best: Ranked) -> None:
     """Make, or point anew, the attempt whose machine is about to be asked for."""
-    run = visit.run
+    run, offer = visit.run, best.offer
     unused = visit.attempt if visit.attempt is not None and visit.attempt.outcome is None else None
     number = unused.number if unused else run.attempt + 1
     tries = unused.tries if unused else []
@@ -174,7 +184,19 @@ def _commit_to(visit: Visit, offer: Offer) -> None:
         f"{offer.provider} {offer.region} {offer.gpu or 'CPU'} at ${offer.usd_per_hour} per hour",
         offer_id=offer.offer_id,
         machine=visit.attempt.machine,
+        **_expectation(best),
     )
+
+
+def _expectation(best: Ranked) -> Json:
+    """What the choice rests on, for whoever asks later why it was made."""
+    if (estimate := best.estimate) is None:
+        return {}
+    return {
+        "expected_usd": ledger.plain(round(best.total_usd, 12)),
+        "expected_seconds": round(estimate.seconds, 3),
+        "rests_on": estimate.rests_on,
+    }
 
 
 def _nothing_to_rent(visit: Visit, ranking: Ranking) -> Next:

@@ -344,7 +344,8 @@ def _pull_meanwhile(visit: Visit) -> None:
     try:
         with while_it_runs(visit):
             if spec.artifacts and _is_due(visit, "artifacts", PULL_EVERY):
-                artifacts.pull(visit.machine(), spec.artifacts, folder.artifacts, folder.manifest, final=False)
+                pulled = artifacts.pull(visit.machine(), spec.artifacts, folder.artifacts, folder.manifest, final=False)
+                visit.fetched(pulled.bytes)
             if spec.checkpoint is not None and _is_due(visit, "checkpoint", spec.checkpoint.every):
                 pull_checkpoint(visit, spec.checkpoint.path, folder.checkpoints)
     except (TransportError, AgentError, OSError) as error:
@@ -354,6 +355,7 @@ def _pull_meanwhile(visit: Visit) -> None:
 def pull_checkpoint(visit: Visit, path: str, folder: Path) -> None:
     snapshot = checkpoints.pull(visit.machine(), path, folder)
     if snapshot is not None:
+        visit.fetched(snapshot.bytes)
         visit.note("checkpoint", f"checkpoint {snapshot.path.name} is here", bytes=snapshot.bytes)
 
 

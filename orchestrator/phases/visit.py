@@ -130,6 +130,12 @@ class Visit:
         self.current.notes.update(notes)
         self.changed = True
 
+    def fetched(self, count: int) -> None:
+        """Add up what the run has brought home, in bytes: the next run of this job is taken to bring back as much."""
+        if count:
+            self.run.notes["fetched_bytes"] = self.run.notes.get("fetched_bytes", 0) + count
+            self.changed = True
+
     def since(self, what: str) -> timedelta:
         """For how long we have seen that it is so; the first call begins to count.
 

@@ -60,7 +60,7 @@ def offers_table(
     """One line per row in the order given."""
     lines = [row if isinstance(row, Row) else Row(row) for row in rows]
     offers = [line.first for line in lines]
-    facts: Sequence[_Fact] = _FACTS if any(ranked.why_not for ranked in offers) else _FACTS[:-1]
+    facts = _wanted(offers)
     texts = {fact.title: [fact.text(ranked, now) for ranked in offers] for fact in facts}
     texts[_GPU] = [f"{text}{_times(line.count)}" for text, line in zip(texts[_GPU], lines, strict=True)]
     if terminal and width is not None:
@@ -72,11 +72,23 @@ def offers_table(
     return Table(columns, cells).text(terminal=terminal, width=width)
 
 
+def _wanted(offers: Sequence[Ranked]) -> Sequence[_Fact]:
+    """Some columns say nothing unless a job was asked for, or an offer is passed over."""
+    absent: set[str] = set()
+    if not any(ranked.why_not for ranked in offers):
+        absent.add(_WHY_NOT)
+    if not any(ranked.estimate for ranked in offers):
+        absent |= {_TIME, _RESTS_ON}
+    return [fact for fact in _FACTS if fact.title not in absent]
+
+
 def _with_room(
     facts: Sequence[_Fact], offers: Sequence[Ranked], texts: dict[str, list[str]], sort: str, width: int
 ) -> list[_Fact]:
     """The columns that fit, in their usual order; the one that was sorted by is always among them."""
     needed = {fact.title for fact in facts if fact.rank == 0} | {_SORTED_BY.get(sort, "TOTAL")}
+    if _TIME in texts:  # of a job: what it costs in all matters more than its hour
+        needed -= {"PRICE"} - {_SORTED_BY.get(sort)}
     if any(ranked.is_stale for ranked in offers):
         needed.add(_AS_OF)
     chosen: set[str] = set()
@@ -139,10 +151,30 @@ def _gb(value: float | None) -> str:
     return f"{round(value, 1):g} GB" if value else _UNKNOWN
 
 
+def _total(ranked: Ranked, _now: datetime) -> str:
+    """* before what no other beats in time and money."""
+    return f"{'* ' if ranked.is_best else ''}{words.money(ranked.total_usd)}"
+
+
+def _time(ranked: Ranked, _now: datetime) -> str:
+    """~ before what is not measured on such a machine."""
+    if (estimate := ranked.estimate) is None:
+        return _UNKNOWN
+    return f"{'~' if estimate.is_guess else ''}{words.duration(estimate.seconds)}"
+
+
+def _rests_on(ranked: Ranked, _now: datetime) -> str:
+    return ranked.estimate.rests_on if ranked.estimate else _UNKNOWN
+
+
 _AS_OF = "AS OF"
+_TIME = "TIME"
+_RESTS_ON = "RESTS ON"
+_WHY_NOT = "WHY NOT"
 _GPU = "GPU"
 _SORTED_BY = {
     "total": "TOTAL",
+    "time": _TIME,
     "hour": "PRICE",
     "gpu-hour": "PER GPU",
     "tflop": "PER TFLOP",
@@ -158,7 +190,8 @@ _FACTS = (
     _Fact("CPUS", 4, lambda ranked, _: f"{ranked.offer.vcpus:g}" if ranked.offer.vcpus else _UNKNOWN, right=True),
     _Fact("MEMORY", 3, lambda ranked, _: _gb(ranked.offer.memory_gb), right=True),
     _Fact("CUDA", 11, lambda ranked, _: one_line(ranked.offer.cuda or _UNKNOWN), right=True),
-    _Fact("TOTAL", 0, lambda ranked, _: words.money(ranked.total_usd), right=True),
+    _Fact("TOTAL", 0, _total, right=True),
+    _Fact(_TIME, 0, _time, right=True),
     _Fact("PRICE", 0, _price, right=True),
     _Fact("PER GPU", 9, lambda ranked, _: _rate(ranked.offer.usd_per_gpu_hour, "h"), right=True),
     _Fact("PER TFLOP", 10, lambda ranked, _: _rate(usd_per_tflop_hour(ranked.offer), "h"), right=True),
@@ -170,5 +203,6 @@ _FACTS = (
     _Fact(_AS_OF, 8, _as_of),
     _Fact("SOURCE", 16, lambda ranked, _: one_line(ranked.offer.source)),
     _Fact("OFFER", 14, lambda ranked, _: one_line(ranked.offer.offer_id), wraps=True),
-    _Fact("WHY NOT", 0, lambda ranked, _: one_line(ranked.why_not or _UNKNOWN), wraps=True),
+    _Fact(_RESTS_ON, 17, _rests_on, wraps=True),
+    _Fact(_WHY_NOT, 0, lambda ranked, _: one_line(ranked.why_not or _UNKNOWN), wraps=True),
 )

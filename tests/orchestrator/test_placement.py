@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from jobs.spec import Spec
+from orchestrator.estimates import Estimates
 from orchestrator.placement import Ranking, quote, why_nothing_fits
 from orchestrator.records import Outcome, Phase
 from providers.base import OfferQuery, Offers, Traits
@@ -44,7 +45,9 @@ def test_the_total_has_every_meter() -> None:
     }
     one = cloud(offer("one", usd_per_hour="0.30", **meters))
     job = spec(resources={"disk": "100GB"})
-    ranking = quote(job, [one], expected_hours=Decimal(2), ingress_gb=Decimal(3), egress_gb=Decimal(10))
+    ranking = quote(
+        job, [one], expected=Estimates(job, expected_hours=Decimal(2)), ingress_gb=Decimal(3), egress_gb=Decimal(10)
+    )
     #                      compute and address   + disk 100 GB            + in and out
     assert totals(ranking)["one"] == Decimal("0.305") * 2 + Decimal("0.20") + Decimal("0.93")
 
