@@ -27,6 +27,7 @@ from orchestrator.store.store import Store
 if TYPE_CHECKING:
     from orchestrator import records
     from orchestrator.placement import Ranked, Ranking
+    from orchestrator.prices import Asked
     from orchestrator.records import ChargeRow
 
 Duration = str | float | timedelta  # "90m", seconds, or a timedelta
@@ -34,7 +35,7 @@ Number = int | float | Decimal
 
 
 class Prices(tuple["Ranked", ...]):
-    """Offers, best first, each with `offer`, `total_usd`, `is_stale` and `is_simulated`.
+    """Offers, best first, each with `offer`, `total_usd`, `is_stale` and `is_simulated`; for a job also `estimate`.
 
     `unavailable` are the clouds that did not answer, and `passed_over` those at which nothing can be rented as things
     are set up, each with the reason.
@@ -254,34 +255,46 @@ def get(run: str, *, home: str | os.PathLike[str] | None = None) -> Run:
 def prices(  # noqa: PLR0913 - the options of `gpujob prices`
     gpu: str | Sequence[str] = (),
     *,
+    for_: str | os.PathLike[str] | Mapping[str, Any] | None = None,
     provider: str | Sequence[str] = (),
     region: str | Sequence[str] = (),
     spot: bool | None = None,
-    hours: Number = 1,
-    disk_gb: Number = 20,
-    egress_gb: Number = 0,
-    ingress_gb: Number = 0,
+    env: Mapping[str, str] | None = None,
+    hours: Number | None = None,
+    disk_gb: Number | None = None,
+    egress_gb: Number | None = None,
+    ingress_gb: Number | None = None,
     sort: str = "total",
     timeout: float = 20,
     home: str | os.PathLike[str] | None = None,
 ) -> Prices:
     """What could be rented now, ranked as `gpujob prices` ranks it: by the total for these hours, disk and traffic.
 
-    `gpu` is NAME or NAME:COUNT, or several of them; "cpu" for machines without one. All clouds are asked at once, and
-    each may take `timeout` seconds; of one that does not answer there is what was last heard, as `is_stale`. `sort` is
-    total, hour, gpu-hour, tflop, reliability or provider. Raises UnknownName for a GPU or a provider that there is
-    not, and ValueError for another order or a negative amount.
+    `gpu` is NAME or NAME:COUNT, or several of them; "cpu" for machines without one. 1 hour, 20 GB of disk and no
+    traffic unless something else is said. All clouds are asked at once, and each may take `timeout` seconds; of one
+    that does not answer there is what was last heard, as `is_stale`. `sort` is total, hour, gpu-hour, tflop,
+    reliability or provider. Raises UnknownName for a GPU or a provider that there is not, and ValueError for another
+    order or a negative amount.
+
+    `for_` is a train.yaml, or its content as `submit` takes it: then the other arguments stand in for what it says, the
+    total is what the job would cost, `estimate` of each offer is how long it would take and what that rests on,
+    `is_best` whether no other offer beats it in both, and `sort` may be time. `hours` is what is assumed where nothing
+    is known. Raises SpecError and SubmissionError, too.
     """
-    from orchestrator.prices import ORDERS, Wanted, Work, rank
+    from orchestrator.prices import ORDERS, Market
 
     if sort not in ORDERS:
         raise ValueError(f"there is no order {sort!r}; there are: {', '.join(ORDERS)}")
-    amounts = [Decimal(str(amount)) for amount in (hours, disk_gb, egress_gb, ingress_gb)]
-    if not all(amount.is_finite() and amount >= 0 for amount in amounts):
+    if for_ is None and (env or sort == "time"):
+        raise ValueError("env and sort='time' are about a job: say which with for_")
+    amounts = {"hours": hours, "disk_gb": disk_gb, "egress_gb": egress_gb, "ingress_gb": ingress_gb}
+    stated = {name: Decimal(str(amount)) for name, amount in amounts.items() if amount is not None}
+    if not all(amount.is_finite() and amount >= 0 for amount in stated.values()):
         raise ValueError("hours and GB are numbers from 0 on")
-    wanted = Wanted(gpus=_several(gpu), providers=_several(provider), regions=_several(region), spot=spot)
-    work = Work(hours=amounts[0], disk_gb=amounts[1], egress_gb=amounts[2], ingress_gb=amounts[3])
-    return Prices(rank(wanted, work, home=_home(home), env=os.environ, sort=sort, seconds=timeout))
+    place = _home(home)
+    whose = {"gpus": _several(gpu), "providers": _several(provider), "regions": _several(region), "spot": spot}
+    asked = _about_work(whose, stated) if for_ is None else _about_a_job(for_, {**whose, "env": env, **stated}, place)
+    return Prices(Market(asked, home=place, env=os.environ).rank(sort=sort, seconds=timeout))
 
 
 def overrides(
@@ -314,6 +327,20 @@ _KEYS = {
     "max_cost": "limits.max_cost",
     "max_price": "limits.max_price_per_hour",
 }
+
+
+def _about_work(whose: Mapping[str, Any], stated: Mapping[str, Decimal]) -> Asked:
+    from orchestrator.prices import Stated, Wanted, Work
+
+    return Stated(Wanted(**whose), Work(**stated))
+
+
+def _about_a_job(source: str | os.PathLike[str] | Mapping[str, Any], changes: Mapping[str, Any], home: Home) -> Asked:
+    from orchestrator.job_prices import Changes, ask_for
+
+    wanted = source if isinstance(source, Mapping) else Path(source)
+    with _open(home) as store:
+        return ask_for(wanted, Changes(**changes), store=store, home=home, env=os.environ)
 
 
 def _several(names: str | Sequence[str]) -> tuple[str, ...]:

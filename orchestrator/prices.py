@@ -1,4 +1,7 @@
-"""What could be rented now for stated work, ranked by its total price. Rents nothing, knows no spec and no store."""
+"""What could be rented now for stated work, ranked. Rents nothing, knows no spec and no store.
+
+How a question about a job is asked is in `job_prices`.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from difflib import get_close_matches
+from typing import Protocol
 
 from orchestrator.clouds import ANSWER_SECONDS, UnknownName, ask_all, named, offers_of, open_all, utc_now
+from orchestrator.frontier import mark
 from orchestrator.home import Home
 from orchestrator.known_prices import KnownPrices
 from orchestrator.placement import Ranked, Ranking, total_usd
 from orchestrator.price_history import PriceHistory
 from providers import gpus
-from providers.base import Now, Offer, OfferQuery, Provider
+from providers.base import Now, Offer, OfferQuery, Provider, Traits
 from providers.errors import ProviderError
 
 _TFLOP_PLACES = Decimal("1E-9")
@@ -43,6 +48,56 @@ class Wanted:
     spot: bool | None = None
 
 
+class Asked(Protocol):
+    """A question about prices: who is asked what, and what an offer is worth to whoever asks."""
+
+    @property
+    def providers(self) -> tuple[str, ...]: ...
+    @property
+    def queries(self) -> tuple[OfferQuery, ...]: ...
+    @property
+    def own_queries(self) -> tuple[OfferQuery, ...]:
+        """What computers of one's own are asked."""
+        ...
+
+    def has(self, offer: Offer, query: OfferQuery) -> bool:
+        """Whether an offer that a cloud has made to this query is one that was meant."""
+        ...
+
+    def why_not_there(self, provider: Provider) -> str | None:
+        """Why nothing can be rented there as things are set up."""
+        ...
+
+    def ranked(self, offer: Offer, traits: Traits | None) -> Ranked:
+        """With its total. `traits` are None of a cloud that could not be opened."""
+        ...
+
+
+class Stated:
+    """A question about stated work."""
+
+    def __init__(self, wanted: Wanted, work: Work) -> None:
+        """Raises UnknownName."""
+        self.providers = wanted.providers
+        self.queries = _queries(wanted, work)
+        self.own_queries = self.queries if wanted.gpus else (*self.queries, _query(wanted, work, (), 0))
+        self._work = work
+
+    def has(self, offer: Offer, query: OfferQuery) -> bool:
+        """A job without a GPU may run beside an idle one; whoever looks for machines without one looks for others."""
+        return bool(offer.gpu_count) == bool(query.gpu_count)
+
+    def why_not_there(self, provider: Provider) -> str | None:
+        return provider.unusable()
+
+    def ranked(self, offer: Offer, traits: Traits | None) -> Ranked:
+        work = self._work
+        total = total_usd(
+            offer, hours=work.hours, disk_gb=work.disk_gb, egress_gb=work.egress_gb, ingress_gb=work.ingress_gb
+        )
+        return Ranked(offer, total, is_simulated=traits is not None and traits.simulated)
+
+
 def rank(
     wanted: Wanted,
     work: Work,
@@ -58,24 +113,22 @@ def rank(
     A cloud that does not answer is among the unavailable ones, and the last that was heard of it among the offers, as
     stale. `passed_over` are clouds that tell their prices, but at which nothing can be rented as things are set up.
     """
-    return Market(wanted, work, home=home, env=env, now=now).rank(sort=sort, seconds=seconds)
+    return Market(Stated(wanted, work), home=home, env=env, now=now).rank(sort=sort, seconds=seconds)
 
 
 class Market:
     """The clouds that one question goes to, perhaps again and again: opened once, so that they keep what they keep."""
 
-    def __init__(self, wanted: Wanted, work: Work, *, home: Home, env: Mapping[str, str], now: Now = utc_now) -> None:
+    def __init__(self, asked: Asked, *, home: Home, env: Mapping[str, str], now: Now = utc_now) -> None:
         """Asks nobody anything. Raises UnknownName."""
-        self._queries = _queries(wanted, work)
-        self._own = self._queries if wanted.gpus else (*self._queries, _query(wanted, work, (), 0))
-        self._work, self._now = work, now
-        self._opened, self._closed = open_all(named(wanted.providers), home=home, env=env, now=now)
-        self._simulated = {provider.name: provider.traits.simulated for provider in self._opened}
+        self._asked, self._now = asked, now
+        self._opened, self._closed = open_all(named(asked.providers), home=home, env=env, now=now)
+        self._traits = {provider.name: provider.traits for provider in self._opened}
         self._known = KnownPrices(home)
         self._note = PriceHistory(home, now=now).note
 
     def rank(self, *, sort: str = "total", seconds: float = ANSWER_SECONDS) -> Ranking:
-        """As `rank` does, now."""
+        """As `rank` does, now. What has a time says whether any other offer beats it in time and money."""
         answers = ask_all(self._opened, self._ask, seconds=seconds)
         ranked: list[Ranked] = []
         unavailable = dict(self._closed)
@@ -91,28 +144,31 @@ class Market:
         ranked += [item for name in unavailable for item in self._last_heard(name)]
         key = _ORDERS[sort]
         ranked.sort(key=lambda item: (key(item), item.total_usd, item.offer.provider, item.offer.offer_id))
-        return Ranking(offers=tuple(ranked), unavailable=unavailable, passed_over=passed_over)
+        return Ranking(offers=mark(ranked), unavailable=unavailable, passed_over=passed_over)
 
     def _ask(self, provider: Provider) -> _Answer:
-        queries = self._own if provider.traits.owned else self._queries
+        queries = self._asked.own_queries if provider.traits.owned else self._asked.queries
         heard = offers_of(provider, queries, note=self._note)
-        return _Answer([offer for index, offer in heard if _answers(offer, queries[index])], provider.unusable())
+        offers = [offer for index, offer in heard if self._asked.has(offer, queries[index])]
+        return _Answer(offers, self._asked.why_not_there(provider))
 
     def _answered(self, provider: Provider, offers: Sequence[Offer]) -> list[Ranked]:
-        is_simulated = self._simulated[provider.name]
-        if not provider.traits.owned:  # its prices are what the user wrote down
-            self._known.keep(provider.name, self._queries, offers, now=self._now(), is_simulated=is_simulated)
-        return [_ranked(offer, self._work, is_simulated) for offer in offers]
+        traits = provider.traits
+        if not traits.owned:  # its prices are what the user wrote down
+            queries, now = self._asked.queries, self._now()
+            self._known.keep(provider.name, queries, offers, now=now, is_simulated=traits.simulated)
+        return [self._asked.ranked(offer, traits) for offer in offers]
 
     def _last_heard(self, name: str) -> list[Ranked]:
-        is_simulated = self._simulated.get(name, False)
+        traits = self._traits.get(name)
+        is_simulated = traits is not None and traits.simulated
         once = {
             offer.offer_id: offer
-            for query in self._queries
+            for query in self._asked.queries
             for offer in self._known.recall(name, query, now=self._now(), is_simulated=is_simulated)
-            if _answers(offer, query)
+            if self._asked.has(offer, query)
         }
-        return [_ranked(offer, self._work, is_simulated, is_stale=True) for offer in once.values()]
+        return [self._asked.ranked(offer, traits)._replace(is_stale=True) for offer in once.values()]
 
 
 def usd_per_tflop_hour(offer: Offer) -> Decimal | None:
@@ -141,18 +197,6 @@ class _Answer:
     unusable: str | None
 
 
-def _answers(offer: Offer, query: OfferQuery) -> bool:
-    """A job without a GPU may run beside one that is idle; whoever looks for machines without one looks for others."""
-    return bool(offer.gpu_count) == bool(query.gpu_count)
-
-
-def _ranked(offer: Offer, work: Work, is_simulated: bool, *, is_stale: bool = False) -> Ranked:
-    total = total_usd(
-        offer, hours=work.hours, disk_gb=work.disk_gb, egress_gb=work.egress_gb, ingress_gb=work.ingress_gb
-    )
-    return Ranked(offer, total, is_simulated=is_simulated, is_stale=is_stale)
-
-
 _Key = tuple[bool, Decimal | float | str]
 
 
@@ -162,6 +206,7 @@ def _least(value: Decimal | None) -> _Key:
 
 _ORDERS: Mapping[str, Callable[[Ranked], _Key]] = {
     "total": lambda item: (False, item.total_usd),
+    "time": lambda item: (item.estimate is None, item.estimate.seconds if item.estimate else 0.0),
     "hour": lambda item: (False, item.offer.usd_per_hour),
     "gpu-hour": lambda item: _least(item.offer.usd_per_gpu_hour),
     "tflop": lambda item: _least(usd_per_tflop_hour(item.offer)),

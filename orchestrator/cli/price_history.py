@@ -34,11 +34,13 @@ class Past:
     days: int | None
     html: Path | None
 
-    def check(self, *, gpus: Sequence[str], watches: bool) -> None:
+    def check(self, *, gpus: Sequence[str], watches: bool, asks_for_a_job: bool) -> None:
         """Raises UsageError for options that do not go together."""
         if self.history is None:
-            if self.days is not None or self.html is not None:
-                raise click.UsageError("--days and --html go with --history")
+            if self.days is not None:
+                raise click.UsageError("--days goes with --history")
+            if self.html is not None and not asks_for_a_job:
+                raise click.UsageError("--html goes with --history or --for")
         elif gpus or watches:
             raise click.UsageError(f"--history names the GPU itself: leave out {'--watch' if watches else '--gpu'}")
 
@@ -47,7 +49,10 @@ def history_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The options of which a Past is made."""
     for option in (
         click.option(
-            "--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write it as a page, too."
+            "--html",
+            type=click.Path(dir_okay=False, path_type=Path),
+            metavar="FILE",
+            help="With --history or --for: write it as a page, too.",
         ),
         click.option("--days", type=click.IntRange(1, MOST_DAYS), metavar="N", help=f"How far back. Default: {DAYS}."),
         click.option(

@@ -18,25 +18,26 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """The options that say whose prices, and of what work."""
+    """The options that say whose prices, and of what work: None where nothing was said."""
 
     gpus: tuple[str, ...]
     providers: tuple[str, ...]
     regions: tuple[str, ...]
     spot: bool | None
-    hours: Decimal
-    disk: Decimal
-    egress: Decimal
-    ingress: Decimal
+    hours: Decimal | None
+    disk: Decimal | None
+    egress: Decimal | None
+    ingress: Decimal | None
     timeout: float
 
     def market(self, session: Session) -> Market:
         """Who is asked. Asks nobody yet."""
-        from orchestrator.prices import Market, Wanted, Work
+        from orchestrator.prices import Market, Stated, Wanted, Work
 
         wanted = Wanted(gpus=self.gpus, providers=self.providers, regions=self.regions, spot=self.spot)
-        work = Work(hours=self.hours, disk_gb=self.disk, egress_gb=self.egress, ingress_gb=self.ingress)
-        return Market(wanted, work, home=session.home, env=session.env)
+        amounts = {"hours": self.hours, "disk_gb": self.disk, "egress_gb": self.egress, "ingress_gb": self.ingress}
+        work = Work(**{name: amount for name, amount in amounts.items() if amount is not None})
+        return Market(Stated(wanted, work), home=session.home, env=session.env)
 
 
 def taken(record: type[Record], options: dict[str, Any]) -> Record:

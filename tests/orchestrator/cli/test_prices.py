@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import providers
-from orchestrator.cli import prices
+from orchestrator.cli import offer_list, prices
 from orchestrator.clouds import UnknownName
 from orchestrator.prices import ORDERS, Wanted, Work, rank
 from providers.base import OfferQuery, Offers, Provider, Settings, Traits
@@ -180,7 +180,7 @@ def test_a_screen_shows_the_first_and_says_how_many_more(
 
     clouds(many=many)
     assert len(gpujob("prices").text.splitlines()) == 34, "a pipe gets all of them"
-    monkeypatch.setattr(prices, "layout", lambda: {"terminal": True, "width": 80})
+    monkeypatch.setattr(offer_list, "layout", lambda: {"terminal": True, "width": 80})
     said = gpujob("prices")
     assert len(said.text.splitlines()) == 21 and said.err.startswith("10 more: ")
     assert "1x L4 (4 offers)" in said.text.splitlines()[1]
