@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from orchestrator import spending
+from orchestrator import ledger, spending
 from orchestrator.home import RunFolder
 from orchestrator.records import Attempt, Event, Run
 from orchestrator.store.store import Store
@@ -42,7 +42,7 @@ class Progress:
 
     @property
     def usd_per_hour(self) -> Decimal | None:
-        return self.attempt.usd_per_hour if self.attempt else None
+        return ledger.usd_per_hour(self.attempt) if self.attempt else None
 
 
 @dataclass(frozen=True)

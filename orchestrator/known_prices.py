@@ -102,6 +102,6 @@ def _answers(offer: Offer, queries: Sequence[OfferQuery]) -> bool:
 
 def _offer(row: list[Any]) -> Offer:
     for index in _MONEY:
-        row[index] = Decimal(row[index])
+        row[index] = None if row[index] is None else Decimal(row[index])
     row[_FETCHED_AT] = datetime.fromisoformat(row[_FETCHED_AT])
     return Offer(**dict(zip(_NAMES, row, strict=True)))

@@ -8,13 +8,13 @@ one. Knows no store, no clock and no cloud by name.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_DOWN, ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal, localcontext
 from typing import Any, Literal, Protocol, TypeVar, overload
 
 from orchestrator.records import Attempt, ChargeKind, ChargeRow, Json
-from providers.base import Charge, Meter, Runs
+from providers.base import Charge, Meter, Rate, Runs
 
 K = TypeVar("K")
 
@@ -41,9 +41,10 @@ class Limits(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class MeterReading:
-    """What one meter has counted over an interval, by the cloud's rules for rounding time."""
+    """What one meter has counted over an interval at one rate, by the cloud's rules for rounding time."""
 
     meter: Meter
+    rate: Rate
     start: datetime
     end: datetime
     quantity: Decimal
@@ -51,21 +52,28 @@ class MeterReading:
 
 
 def accrued(attempt: Attempt, now: datetime) -> tuple[MeterReading, ...]:
-    """Every meter of the attempt that has begun, read at `now`. Names of meters are unique within an attempt."""
-    readings = (_reading(meter, attempt, now) for meter in meters_from_json(attempt.meters))
-    return tuple(reading for reading in readings if reading is not None)
+    """Every meter of the attempt that has begun, read at `now`: once, or once for each of its rates, oldest first.
+
+    Names of meters are unique within an attempt. A time that is rounded up, or is less than the least that is billed,
+    is so as a whole: what that adds is in the last of the meter's readings.
+    """
+    meters = meters_from_json(attempt.meters)
+    return tuple(reading for meter in meters for reading in _readings(meter, attempt, now))
 
 
 def estimate_rows(attempt: Attempt, now: datetime, previous: Sequence[ChargeRow]) -> list[ChargeRow]:
     """The rows that bring this attempt's estimates to what has accrued by now; none where they are there already.
 
-    `previous` holds what is booked, of this attempt or of the whole run. A row may be negative: when a meter turns out
-    to have ended before it was last read, or the clock went back.
+    One for every rate that a meter has had. `previous` holds what is booked, of this attempt or of the whole run. A row
+    may be negative: when a meter turns out to have ended before it was last read, or to have had another rate by then,
+    or the clock went back.
     """
     booked = [row for row in _of(attempt, previous) if row.kind is ChargeKind.ESTIMATE]
-    rows = []
-    for reading in accrued(attempt, now):
-        mine = [row for row in booked if row.meter == reading.meter.name]
+    readings = accrued(attempt, now)
+    found = _grouped(booked, lambda row: _reading_of(row, readings))
+    rows = _taken_back(found.pop(None, []), readings, now)
+    for reading in readings:
+        mine = found.get(reading, [])
         quantity, amount = reading.quantity - _quantity(mine), reading.usd - total(mine)
         if quantity or amount:
             since = max((row.end for row in mine), default=reading.start)
@@ -77,9 +85,9 @@ def estimate_rows(attempt: Attempt, now: datetime, previous: Sequence[ChargeRow]
                     meter=reading.meter.name,
                     quantity=quantity,
                     unit=reading.meter.unit,
-                    rate_usd=reading.meter.usd_per_unit,
+                    rate_usd=reading.rate.usd_per_unit,
                     amount_usd=amount,
-                    source=reading.meter.source,
+                    source=reading.rate.source,
                     kind=ChargeKind.ESTIMATE,
                     start=min(since, reading.end),
                     end=max(since, reading.end),
@@ -175,7 +183,7 @@ def deadline_seconds(limits: Limits, *, usd_per_hour: Decimal, spent: Decimal) -
 def worst_case(limits: Limits, *, usd_per_hour: Decimal, attempts: int = 1) -> Decimal:
     """The most that a run can cost when every attempt lasts to its deadline: never more than `max_cost`."""
     with localcontext(_ROOMY):
-        hours = Decimal(_longest(limits) // _MICROSECOND) / 1_000_000 / _SECONDS_PER_HOUR
+        hours = _seconds(_longest(limits)) / _SECONDS_PER_HOUR
         return min(limits.max_cost, _round(hours * usd_per_hour * attempts))
 
 
@@ -209,6 +217,8 @@ def meters_to_json(meters: Iterable[Meter]) -> list[Json]:
             "granularity_seconds": meter.granularity_seconds,
             "minimum_seconds": meter.minimum_seconds,
             "source": meter.source,
+            **({"moves": True} if meter.moves else {}),
+            **({"changes": [_rate_to_json(rate) for rate in meter.changes]} if meter.changes else {}),
         }
         for meter in meters
     ]
@@ -225,9 +235,19 @@ def meters_from_json(rows: Iterable[Mapping[str, Any]]) -> tuple[Meter, ...]:
             granularity_seconds=row["granularity_seconds"],
             minimum_seconds=row["minimum_seconds"],
             source=row["source"],
+            moves=row.get("moves", False),
+            changes=tuple(_rate_from_json(change) for change in row.get("changes", ())),
         )
         for row in rows
     )
+
+
+def usd_per_hour(attempt: Attempt) -> Decimal:
+    """What an hour of the attempt's machine costs now, as its cloud says it: at the newest rate of what moves."""
+    if not any(row.get("changes") for row in attempt.meters):
+        return attempt.usd_per_hour
+    meters = meters_from_json(attempt.meters)
+    return attempt.usd_per_hour + hourly(meters) - hourly(replace(meter, changes=()) for meter in meters)
 
 
 _KEYS: Mapping[str, Callable[[ChargeRow], str]] = {
@@ -238,19 +258,72 @@ _KEYS: Mapping[str, Callable[[ChargeRow], str]] = {
 }
 
 
-def _reading(meter: Meter, attempt: Attempt, now: datetime) -> MeterReading | None:
+def _rate_to_json(rate: Rate) -> Json:
+    return {"since": rate.since.isoformat(), "usd_per_unit": plain(rate.usd_per_unit), "source": rate.source}
+
+
+def _rate_from_json(row: Mapping[str, Any]) -> Rate:
+    since, usd = datetime.fromisoformat(row["since"]), Decimal(row["usd_per_unit"])
+    return Rate(since=since, usd_per_unit=usd, source=row["source"])
+
+
+def _readings(meter: Meter, attempt: Attempt, now: datetime) -> list[MeterReading]:
     if meter.runs is Runs.EXISTS:
         start, ends = attempt.billing_from, [attempt.gone_at]
     else:
         start, ends = attempt.running_from, [attempt.running_until, attempt.gone_at]
     if start is None:
-        return None
+        return []
     end = max(start, min((end for end in ends if end is not None), default=now))
+    rates = _rates_within(meter, start, end)
+    found: list[MeterReading] = []
+    quantity = usd = _ZERO
     with localcontext(_ROOMY):
-        quantity = _billed_seconds(meter, end - start) * meter.units_per_hour / _SECONDS_PER_HOUR
-        return MeterReading(
-            meter=meter, start=start, end=end, quantity=_round(quantity), usd=_round(quantity * meter.usd_per_unit)
-        )
+        for rate, until in zip(rates, [*(rate.since for rate in rates[1:]), end], strict=True):
+            seconds = _billed_seconds(meter, end - start) if rate is rates[-1] else _seconds(until - start)
+            before, usd_before = quantity, usd
+            quantity = seconds * meter.units_per_hour / _SECONDS_PER_HOUR
+            usd += (quantity - before) * rate.usd_per_unit
+            # Differences of rounded sums, so that what is read adds up to the rounded sum of all.
+            counted, cost = _round(quantity) - _round(before), _round(usd) - _round(usd_before)
+            found.append(MeterReading(meter=meter, rate=rate, start=rate.since, end=until, quantity=counted, usd=cost))
+    return found
+
+
+def _rates_within(meter: Meter, start: datetime, end: datetime) -> list[Rate]:
+    """What the meter costs from `start` to `end`: the first from the start on, each other than the one before it."""
+    rates = [Rate(since=start, usd_per_unit=meter.usd_per_unit, source=meter.source)]
+    for rate in meter.changes:
+        if rate.since <= start:
+            rates = [replace(rate, since=start)]
+        elif rate.since < end and rate.usd_per_unit != rates[-1].usd_per_unit:
+            rates.append(rate)
+    return rates
+
+
+def _reading_of(row: ChargeRow, readings: Sequence[MeterReading]) -> MeterReading | None:
+    """What a row was booked for: the last reading of its rate that had begun by then, else the first of its rate."""
+    same = [one for one in readings if (one.meter.name, one.rate.usd_per_unit) == (row.meter, row.rate_usd)]
+    begun = [one for one in same if one.start <= row.start]
+    return begun[-1] if begun else next(iter(same), None)
+
+
+def _taken_back(rows: Sequence[ChargeRow], readings: Sequence[MeterReading], now: datetime) -> list[ChargeRow]:
+    """What undoes rows at a rate that their meter turns out never to have had."""
+    names = {reading.meter.name for reading in readings}
+    undone = []
+    for mine in _grouped(rows, lambda row: (row.meter, row.rate_usd)).values():
+        quantity, amount = _quantity(mine), total(mine)
+        if mine[0].meter in names and (quantity or amount):
+            start, end = min(row.start for row in mine), max(row.end for row in mine)
+            undone.append(
+                replace(mine[-1], quantity=-quantity, amount_usd=-amount, start=start, end=end, at=now, id=None)
+            )
+    return undone
+
+
+def _seconds(lasted: timedelta) -> Decimal:
+    return Decimal(lasted // _MICROSECOND) / 1_000_000
 
 
 def _billed_seconds(meter: Meter, lasted: timedelta) -> Decimal:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
@@ -130,6 +130,18 @@ def what_is_lacking(
     wanted = queries(spec)[0]
     answers = ask_all(providers, lambda provider: tuple(_lacks(provider, wanted)), seconds=seconds)
     return {name: () if isinstance(answer, ProviderError) else answer for name, answer in answers.items()}
+
+
+def at_worst(offer: Offer, cap: Decimal | None) -> Offer:
+    """The offer at the most that its machine may come to cost per hour; `cap` is the run's own limit.
+
+    Where a rate moves, the cloud is told the most that is paid, and ends the machine above it: up to that may be spent
+    while nobody looks.
+    """
+    if offer.most_usd_per_hour is None:
+        return offer
+    most = offer.most_usd_per_hour if cap is None else min(cap, offer.most_usd_per_hour)
+    return replace(offer, usd_per_hour=max(offer.usd_per_hour, most))
 
 
 def total_usd(

@@ -104,8 +104,8 @@ class Attempt:
     created_at: datetime
     instance_id: str | None = None
     host_id: str = ""
-    usd_per_hour: Decimal = Decimal(0)  # frozen from the cloud's own answer
-    meters: list[Json] = field(default_factory=list)  # providers.base.Meter as JSON, frozen likewise
+    usd_per_hour: Decimal = Decimal(0)  # from the cloud's own answer when it was rented
+    meters: list[Json] = field(default_factory=list)  # providers.base.Meter as JSON; rates come to it where they move
     billing_from: datetime | None = None  # when the cloud accepted the create
     running_from: datetime | None = None
     started_at: datetime | None = None  # the job's start on the machine
@@ -161,7 +161,7 @@ class FiringKind(StrEnum):
 
 
 class ChargeKind(StrEnum):
-    ESTIMATE = "estimate"  # accrued by us from frozen rates
+    ESTIMATE = "estimate"  # accrued by us from the rates that the cloud has named
     SETTLEMENT = "settlement"  # the difference to the cloud's own figure
 
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from orchestrator import ledger
+from orchestrator import ledger, rates
 from orchestrator.records import Attempt, ChargeRow, Event, Run
 from orchestrator.reports.html import write_report
 from orchestrator.rounds import surviving
 from orchestrator.world import World
-from providers.base import Charge, Instance, InstanceStatus
+from providers.base import Charge, Instance, InstanceStatus, Provider
 
 LOOK_SECONDS = 30.0
 ASK_AGAIN = timedelta(hours=1)
@@ -101,18 +101,20 @@ class Bookkeeper:
     def _settle(self, run: Run, attempt: Attempt) -> None:
         now = self.world.clock()
         booked = [row for row in self.world.store.charges(run_id=run.id) if row.attempt == attempt.number]
+        late: list[ChargeRow] = []
         wait = timedelta()
         try:
             provider = self.world.provider(attempt.provider)
+            late = _learnt_late(provider, attempt, booked, now)
             wait = timedelta(seconds=provider.traits.bill_seconds)
             charges = list(provider.charges(machine_of(run, attempt), attempt.created_at))
         except Exception as error:  # also a bug of the provider: the estimate stands meanwhile
             log.warning("%s: %s did not say what it billed: %s", run.id, attempt.provider, error)
             charges = []
-        found = settle(attempt, charges, booked, now, wait=wait)
+        found = settle(attempt, charges, [*booked, *late], now, wait=wait)
         events = [_event(run, attempt, now, found)] if found.word else []
         seen, attempt = attempt.settle_at, replace(attempt, settle_at=found.ask_at)
-        if self.world.store.book_bill(run, attempt, seen, found.rows, events) and found.rows:
+        if self.world.store.book_bill(run, attempt, seen, [*late, *found.rows], events) and (late or found.rows):
             self._draw_again(run, now)
 
     def _draw_again(self, run: Run, now: datetime) -> None:
@@ -120,6 +122,13 @@ class Bookkeeper:
             write_report(self.world.store, self.world.home, run.id, now=now)
         except Exception as error:  # its files may be on another computer, or gone
             log.info("%s: the report was not drawn again: %s", run.id, error)
+
+
+def _learnt_late(provider: Provider, attempt: Attempt, booked: list[ChargeRow], now: datetime) -> list[ChargeRow]:
+    """What the estimate lacks where the cloud did not say its rates when the machine ended. Not beside a bill."""
+    if ledger.is_settled(booked) or not attempt.notes.get("rates_unknown") or not rates.may_move(attempt):
+        return []
+    return ledger.estimate_rows(replace(attempt, meters=rates.newest(provider, attempt)), now, booked)
 
 
 def _word(attempt: Attempt, rows: list[ChargeRow], booked: list[ChargeRow]) -> str | None:

@@ -341,7 +341,8 @@ def _worst_case(spec: Spec, ranking: Ranking) -> Decimal:
     from orchestrator import ledger, placement
 
     disk = Decimal(spec.resources.disk) / GB
-    hourly = [placement.total_usd(item.offer, hours=Decimal(1), disk_gb=disk) for item in ranking.eligible]
+    worst = [placement.at_worst(item.offer, spec.limits.max_price_per_hour) for item in ranking.eligible]
+    hourly = [placement.total_usd(offer, hours=Decimal(1), disk_gb=disk) for offer in worst]
     return ledger.worst_case(spec.limits, usd_per_hour=max(hourly, default=Decimal(0)), attempts=spec.retry.attempts)
 
 

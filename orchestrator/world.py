@@ -169,7 +169,7 @@ def offer_to_json(offer: Offer) -> Json:
 
 
 def offer_from_json(row: Json) -> Offer:
-    money = {name: Decimal(value) for name, value in row.items() if "usd_per_" in name}
+    money = {name: Decimal(value) for name, value in row.items() if "usd_per_" in name and value}
     return Offer(**{**_fields(Offer, row), **money, "fetched_at": datetime.fromisoformat(row["fetched_at"])})
 
 

@@ -37,25 +37,38 @@ class Runs(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rate:
+    """What one unit of a meter costs from a moment on, until the next rate."""
+
+    since: datetime
+    usd_per_unit: Decimal
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Meter:
     """One line of a cloud's bill, by the cloud's own rules.
 
     `units_per_hour` says how many `unit`s an hour of the interval consumes (compute: 1 hour; 40 GB of disk on a
-    720-hour month: 40/720 GB-month). Time is rounded up to `granularity_seconds`, and is at least `minimum_seconds`.
+    720-hour month: 40/720 GB-month). Time is rounded up to `granularity_seconds`, and is at least `minimum_seconds`:
+    the meter's whole time, however often its rate has changed meanwhile.
     """
 
     name: str  # compute, disk, stopped_disk, address, traffic_in, traffic_out
     unit: str  # hour, GB-month, GB
-    usd_per_unit: Decimal
+    usd_per_unit: Decimal  # when the machine was rented
     units_per_hour: Decimal = Decimal(1)
     runs: Runs = Runs.EXISTS
     granularity_seconds: int = 1
     minimum_seconds: int = 0
     source: str = ""
+    moves: bool = False  # the cloud may change its rate while the machine runs: `Provider.rates` tells
+    changes: tuple[Rate, ...] = ()  # its rates since then, oldest first
 
     @property
     def usd_per_hour(self) -> Decimal:
-        return self.usd_per_unit * self.units_per_hour
+        """At its newest rate."""
+        return (self.changes[-1].usd_per_unit if self.changes else self.usd_per_unit) * self.units_per_hour
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +138,7 @@ class Offer:
     disk_gb: float | None
     spot: bool
     usd_per_hour: Decimal
+    most_usd_per_hour: Decimal | None = None  # its rate moves, and never costs more; None: it does not move
     disk_usd_per_gb_month: Decimal = Decimal(0)
     ingress_usd_per_gb: Decimal = Decimal(0)
     egress_usd_per_gb: Decimal = Decimal(0)
@@ -204,7 +218,7 @@ class LaunchRequest:
     registry: RegistryLogin | None = None
     public_key: str = ""  # OpenSSH form, of this run's own key pair
     host_key: str = field(default="", repr=False)
-    max_usd_per_hour: Decimal | None = None  # more than this is not paid, whatever the offer said
+    max_usd_per_hour: Decimal | None = None  # more than this is never paid: neither at first, nor when the rate moves
     env: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -269,7 +283,7 @@ class Instance:
     created_at: datetime
     deadline: datetime | None = None
     usd_per_hour: Decimal | None = None  # as the cloud says it bills; None where it does not say
-    meters: tuple[Meter, ...] = ()  # the rates frozen at rent time
+    meters: tuple[Meter, ...] = ()  # with the rates of rent time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -352,6 +366,21 @@ class Provider(Protocol):
     def charges(self, instance: Instance, since: datetime) -> Sequence[Charge]:
         """What the cloud says it billed for this machine, also when it is gone; empty where the cloud does not say."""
         ...
+
+    def rates(self, offer: Offer, since: datetime) -> Mapping[str, Sequence[Rate]]:
+        """What the meters that move cost from `since` until now, by name and oldest first, by the cloud's own rule.
+
+        `offer` is what the machine was made from, `since` when it began to run; it may be gone by now. A meter that
+        nothing is known of is not there, and the first rate may be later than `since`. Raises as `offers` does.
+        """
+        ...
+
+
+class FixedRates:
+    """Of a provider whose machines cost at their end what they cost when they were rented."""
+
+    def rates(self, offer: Offer, since: datetime) -> Mapping[str, Sequence[Rate]]:  # noqa: ARG002
+        return {}
 
 
 def _too_little(what: str, has: float | None, wanted: float | None, unit: str) -> Iterable[str]:

@@ -9,6 +9,7 @@ import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
+from orchestrator import ledger
 from orchestrator.cli.output import say
 from orchestrator.follow import Progress
 from orchestrator.records import Event, Phase
@@ -153,4 +154,4 @@ def _account(progress: Progress) -> str:
         return ""
     offer = progress.attempt.offer
     where = f"{words.provider(progress.attempt)} {words.hardware(offer)}"
-    return f"{where}  {words.rate(progress.attempt.usd_per_hour)}  {words.money(progress.spent)} so far"
+    return f"{where}  {words.rate(ledger.usd_per_hour(progress.attempt))}  {words.money(progress.spent)} so far"

@@ -14,6 +14,7 @@ from jobs.machine import AgentError
 from jobs.streams import AttemptFiles
 from jobs.transport.base import TransportError
 from orchestrator import ledger
+from orchestrator.phases import prices
 from orchestrator.phases.copying import is_waited_for_no_more, while_it_is_waited_for
 from orchestrator.phases.renting import LISTING_LAG, look_up, note_unclear, write_down
 from orchestrator.phases.running import fate, pull_checkpoint, read_metrics, values_to_hide
@@ -223,6 +224,7 @@ def _settle_attempt(visit: Visit) -> None:
     previous = [row for row in booked if row.attempt == attempt.number]
     if ledger.is_settled(previous):
         return
+    prices.ask(visit)
     rows = ledger.estimate_rows(attempt, visit.now, previous)
     try:
         charges = visit.provider.charges(machine_of(visit.run, attempt), attempt.created_at)

@@ -252,8 +252,14 @@ def _launch_request(visit: Visit, offer: Offer) -> LaunchRequest:
         registry=_registry_login(visit),
         public_key="" if own else keys.ensure(visit.folder.key, comment=visit.run.id),
         host_key="" if own else keys.private_text(host_key),
-        max_usd_per_hour=visit.spec.limits.max_price_per_hour,
+        max_usd_per_hour=_most(visit, offer),
     )
+
+
+def _most(visit: Visit, offer: Offer) -> Decimal | None:
+    """What its cloud shall never bill more than per hour: the machine's deadline counts on it where the rate moves."""
+    cap = visit.spec.limits.max_price_per_hour
+    return cap if offer.most_usd_per_hour is None else placement.at_worst(offer, cap).usd_per_hour
 
 
 def _registry_login(visit: Visit) -> RegistryLogin | None:

@@ -17,6 +17,7 @@ from jobs.metrics import MetricsFile
 from jobs.streams import AttemptFiles
 from jobs.transport.base import AccessRefused, TransportError
 from orchestrator import ledger, secrets
+from orchestrator.phases import prices
 from orchestrator.phases.copying import while_it_runs, while_it_ships
 from orchestrator.phases.jobfile import job_file, verdict
 from orchestrator.phases.stopping import (
@@ -285,6 +286,7 @@ def _agent_is_silent(visit: Visit) -> Next | None:
 
 
 def _while_it_runs(visit: Visit) -> Next:
+    prices.follow(visit)
     _estimate(visit)
     _pull_meanwhile(visit)
     quick = 0.02 + visit.waited.total_seconds() / 10

@@ -23,7 +23,8 @@ LEAST_USE_SECONDS = 60.0  # a machine that has to be ended sooner is not worth i
 
 
 def hourly(visit: Visit, offer: Offer) -> Decimal:
-    """What a machine like that costs in an hour, with all that is billed by the hour."""
+    """The most that a machine like that may come to cost in an hour, with all that is billed by the hour."""
+    offer = placement.at_worst(offer, visit.spec.limits.max_price_per_hour)
     return placement.total_usd(offer, hours=Decimal(1), disk_gb=Decimal(visit.spec.resources.disk) / GB)
 
 
@@ -38,10 +39,15 @@ def used_up(visit: Visit, offer: Offer) -> str | None:
     for one in _of(visit, offer):
         if one.left < least(visit, offer):
             left = money(max(Decimal(0), one.left))
-            reason = f"{left} is left of {one.name}: too little for a machine at ${hourly(visit, offer)} per hour"
+            reason = f"{left} is left of {one.name}: too little for a machine at {_price(visit, offer)} per hour"
             budgets.tell(visit.world, "hard", one.budget, f"{reason}; run {visit.run.id} is not started")
             return reason
     return None
+
+
+def _price(visit: Visit, offer: Offer) -> str:
+    usd = f"${hourly(visit, offer)}"
+    return usd if offer.most_usd_per_hour is None else f"up to {usd}"
 
 
 def must_wait(visit: Visit, offer: Offer) -> bool:

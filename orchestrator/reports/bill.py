@@ -34,20 +34,39 @@ class BillLine:
 
 
 def bill(charges: Iterable[ChargeRow]) -> list[BillLine]:
-    """The lines in the order in which their meters first ran."""
-    lines: dict[tuple[str, int, str, str, str], BillLine] = {}
+    """The lines in the order in which their meters first ran, those of one meter together.
+
+    What the cloud's own figure adds is on the last line of its meter: clouds do not divide it by rates. A rate whose
+    estimate was taken back whole has no line.
+    """
+    meters: dict[tuple[str, int, str, str, str], dict[Decimal | None, BillLine]] = {}
     for charge in charges:
         key = (charge.run_id, charge.attempt, charge.provider, charge.meter, charge.unit)
-        line = lines.setdefault(key, BillLine(*key, rate=charge.rate_usd))
+        is_estimate = charge.kind is ChargeKind.ESTIMATE
+        lines = meters.setdefault(key, {})
+        line = lines.setdefault(charge.rate_usd if is_estimate else None, BillLine(*key, rate=charge.rate_usd))
         line.quantity += charge.quantity
-        if charge.kind is ChargeKind.ESTIMATE:
+        if is_estimate:
             line.estimate += charge.amount_usd
-            line.rate = charge.rate_usd
         else:
-            line.settlement = (line.settlement or Decimal(0)) + charge.amount_usd
+            line.settlement = (line.settlement or _ZERO) + charge.amount_usd
         if charge.source and charge.source not in line.sources:
             line.sources = (*line.sources, charge.source)
-    return list(lines.values())
+    return [line for lines in meters.values() for line in _of_meter(lines)]
+
+
+def _of_meter(lines: dict[Decimal | None, BillLine]) -> list[BillLine]:
+    """The lines of one meter's rates, with what was settled."""
+    settled = lines.pop(None, None)
+    by_rate = list(lines.values())
+    shown = [line for line in by_rate if line.quantity or line.estimate] or by_rate[-1:]
+    if settled is None or not shown:
+        return [settled] if settled else shown
+    last = shown[-1]
+    last.quantity += settled.quantity
+    last.settlement = settled.settlement
+    last.sources = tuple(dict.fromkeys((*last.sources, *settled.sources)))
+    return shown
 
 
 def total(charges: Iterable[ChargeRow]) -> Decimal:

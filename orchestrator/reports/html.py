@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.reported import without_escapes
+from orchestrator import ledger
 from orchestrator.home import Home, RunFolder
 from orchestrator.records import Attempt, ChargeRow, Event, Phase, Run
 from orchestrator.reports import figures, timeline, words
@@ -128,7 +129,7 @@ def _key_figures(run: Run, attempts: Sequence[Attempt], charges: Sequence[Charge
             words.duration(took),
             f"{words.duration(ran)} in the job" if ran else "",
         ),
-        ("Cost", words.money(total(charges)), f"at {words.rate(newest.usd_per_hour)}" if newest else ""),
+        ("Cost", words.money(total(charges)), f"at {words.rate(ledger.usd_per_hour(newest))}" if newest else ""),
         ("Ran on", words.hardware(newest.offer) if newest else "nothing yet", words.provider(newest) if newest else ""),
         ("Attempts", str(len(attempts)), ""),
     ]
@@ -227,7 +228,7 @@ def _cost(charges: Sequence[ChargeRow]) -> str:
     foot = "".join(f'<td class="n">{words.exact(usd)}</td>' for usd in sums)
     settled = any(line.settlement is not None for line in lines)
     compared = "the settlement is the difference to the cloud's own figure" if settled else "no cloud has billed it yet"
-    note = f"The estimate accrued from the rates frozen at rent time; {compared}."
+    note = f"The estimate accrued from the rates that the cloud has named; {compared}."
     return (
         f'<div class="box scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody>'
         f'<tfoot><tr><td colspan="4">Total</td>{foot}<td></td></tr></tfoot></table></div><p class="more">{note}</p>'

@@ -11,6 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
 
+from orchestrator import ledger
 from orchestrator.records import Attempt, AttemptOutcome, ChargeRow, Event, Outcome, Run
 from orchestrator.reports import words
 from orchestrator.reports.bill import bill, total
@@ -207,7 +208,7 @@ def _places(attempts: Sequence[Attempt]) -> Iterator[Fact]:
         yield "attempts", Cell(f"{len(attempts)}; the last {_MOST_ATTEMPTS}:", "dim")
     for attempt in attempts[-_MOST_ATTEMPTS:]:
         label = "ran on" if len(attempts) == 1 else f"attempt {attempt.number}"
-        where = f"{words.place(attempt)}, {words.hardware(attempt.offer)}, {words.rate(attempt.usd_per_hour)}"
+        where = f"{words.place(attempt)}, {words.hardware(attempt.offer)}, {words.rate(ledger.usd_per_hour(attempt))}"
         ended = attempt.outcome not in (None, AttemptOutcome.SUCCEEDED)
         outcome = f": {attempt.outcome.value.replace('_', ' ')}" if attempt.outcome and ended else ""
         why = f" ({attempt.error})" if attempt.error and ended and len(attempts) > 1 else ""

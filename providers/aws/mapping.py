@@ -263,6 +263,7 @@ def _meters(tags: Mapping[str, str], *, spot: bool) -> tuple[Meter, ...]:
         usd_per_unit=rate,
         runs=Runs.RUNNING,
         minimum_seconds=60,
+        moves=spot,
         source="EC2 spot price at launch" if spot else "AWS price list",
     )
     address = Meter(

@@ -10,15 +10,19 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from decimal import Decimal
 from typing import TypeVar
 
 from providers.aws import mapping
 from providers.aws.catalog import Catalog, Sold
 from providers.aws.prices import PriceList, Prices, Spot
+from providers.aws.spot import SOURCE as SPOT_HISTORY
 from providers.base import Offer, OfferQuery, Offers
 from providers.errors import AuthFailed, ProviderError
 
 AT_ONCE = 16
+_ROOM = 2  # times the spot price, for a type that is not sold on demand
 
 T = TypeVar("T")
 ByGpu = Mapping[str | None, Sequence[Offer]]
@@ -158,7 +162,7 @@ def _spot_offers(region: str, sold: Sold, listed: PriceList, spot: Spot) -> Iter
         for zone in zones:
             if (price := spot.prices.get((name, zone))) is None:
                 continue
-            yield mapping.offer(
+            found = mapping.offer(
                 sold.types[name],
                 region=region,
                 zone=zone,
@@ -166,8 +170,17 @@ def _spot_offers(region: str, sold: Sold, listed: PriceList, spot: Spot) -> Iter
                 usd_per_hour=price,
                 disk_usd_per_gb_month=listed.gp3_usd_per_gb_month,
                 fetched_at=spot.fetched_at,
-                source="EC2 spot price history",
+                source=SPOT_HISTORY,
             )
+            yield replace(found, most_usd_per_hour=_most(price, listed.on_demand.get(name)))
+
+
+def _most(price: Decimal, on_demand: Decimal | None) -> Decimal:
+    """What EC2 is told to bill at most for a spot machine: what it would itself take for the most, where it is known.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/how-spot-instances-work.html (2026-11-21)
+    """
+    return max(price, on_demand) if on_demand is not None else price * _ROOM
 
 
 def _public_offers(region: str, listed: PriceList) -> Iterable[Offer]:

@@ -14,6 +14,7 @@ from providers import sent
 from providers.aws import public_prices
 from providers.aws.cache import Cache
 from providers.aws.machine_types import MachineType
+from providers.aws.spot import History
 from providers.base import Now
 from providers.errors import AuthFailed
 
@@ -113,6 +114,11 @@ class Prices:
             return known.prices.get((machine_type, zone))
         return self._ask_spot(region, [machine_type]).get((machine_type, zone))
 
+    def spot_since(self, region: str, machine_type: str, zone: str, since: datetime) -> History:
+        """What one type has cost in one zone: the price in force at `since`, and every change until now."""
+        changes = self._linux(region, InstanceTypes=[machine_type], AvailabilityZone=zone, StartTime=since)
+        return [(at, usd) for at, place, usd in changes if place == (machine_type, zone)]
+
     def _ask(self, region: str) -> Json:
         prices = {
             name: price
@@ -143,21 +149,29 @@ class Prices:
 
     def _ask_spot(self, region: str, types: Sequence[str]) -> dict[tuple[str, str], Decimal]:
         """With a start of now, EC2 gives the price in force: one row per type and zone."""
+        changes = self._linux(region, InstanceTypes=list(types), StartTime=self._now())
+        return {place: usd for _, place, usd in changes}
+
+    def _linux(self, region: str, **asked: Any) -> list[tuple[datetime, tuple[str, str], Decimal]]:
+        """(from when on, (type, zone), price) of Linux, oldest first. The last change before the start is there, too.
+
+        https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_DescribeSpotPriceHistory.html (2026-11-21)
+        """
         rows = self._aws.pages(
             "ec2",
             region,
             "describe_spot_price_history",
             "SpotPriceHistory",
-            InstanceTypes=list(types),
             ProductDescriptions=[_LINUX],
-            StartTime=self._now(),
+            **asked,
         )
         linux = [row for row in rows if row.get("ProductDescription", _LINUX) == _LINUX and row.get("Timestamp")]
         linux.sort(key=lambda row: row["Timestamp"])
-        priced = ((row, sent.price(row.get("SpotPrice"))) for row in linux)
-        return {
-            (str(row.get("InstanceType")), str(row.get("AvailabilityZone"))): plain(usd) for row, usd in priced if usd
-        }
+        return [
+            (row["Timestamp"], (str(row.get("InstanceType")), str(row.get("AvailabilityZone"))), plain(usd))
+            for row in linux
+            if (usd := sent.price(row.get("SpotPrice")))
+        ]
 
     def _parsed(self, name: str, document: Json) -> PriceList:
         stamp, parsed = self._lists.get(name, ("", None))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from providers.aws import bill, environment, mapping, public_prices
+from providers.aws import bill, environment, mapping, public_prices, spot
 from providers.aws.address import OwnAddress
 from providers.aws.bill import Bill
 from providers.aws.cache import Cache
@@ -26,7 +26,7 @@ from providers.aws.mapping import Place
 from providers.aws.market import Market, heard, of_regions
 from providers.aws.prices import GP3_USD_PER_GB_MONTH, Download, Prices
 from providers.aws.quotas import UsedUp
-from providers.base import Charge, Check, Instance, LaunchRequest, Offer, OfferQuery, Offers, Settings, Traits
+from providers.base import Charge, Check, Instance, LaunchRequest, Offer, OfferQuery, Offers, Rate, Settings, Traits
 from providers.errors import NotFound, ProviderError, QuotaExceeded
 
 if TYPE_CHECKING:
@@ -173,6 +173,14 @@ class AwsProvider:
         if free is None or free.end < since:
             return found
         return (free, *(charge for charge in found if charge.meter != free.meter))
+
+    def rates(self, offer: Offer, since: datetime) -> Mapping[str, Sequence[Rate]]:
+        """Of a spot machine what the price history says for each of its hours. One question, which costs nothing."""
+        place = mapping.place_of(offer)
+        if not place.spot:
+            return {}
+        history = self._parts.prices.spot_since(place.region, place.machine_type, place.zone, since)
+        return {"compute": spot.rates(history, since, self._settings.now())}
 
     @property
     def _parts(self) -> _Parts:

@@ -24,6 +24,7 @@ from providers.base import (
     Access,
     Charge,
     Check,
+    FixedRates,
     Instance,
     LaunchRequest,
     LocalAccess,
@@ -56,7 +57,7 @@ class LocalGpu:
 Detect = Callable[[Mapping[str, str]], Sequence[LocalGpu]]
 
 
-class LocalProvider:
+class LocalProvider(FixedRates):
     """Implements Provider."""
 
     name = "local"

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Protocol
 from wsgiref.types import StartResponse, WSGIEnvironment
 
@@ -104,6 +105,13 @@ class SimulatedCloud(Protocol):
         """Take a spot machine away, as the cloud does. Raises KeyError; ValueError when it is not a spot machine."""
         ...
 
+    def move_prices(self, factor: Decimal, *, seconds: float = 0.0) -> None:
+        """So many seconds from now, what is paid by the market's price costs `factor` times what is usual.
+
+        Raises ValueError where every machine costs what it cost when it was rented.
+        """
+        ...
+
     def environment(self) -> dict[str, str]:
         """The variables by which gpujob, the SDK and the cloud's command line reach it, throw-away key included."""
         ...
@@ -131,6 +139,9 @@ class Commons:
 
     def is_done(self, status: int, body: bytes) -> bool:  # noqa: ARG002
         return status < 400
+
+    def move_prices(self, factor: Decimal, *, seconds: float = 0.0) -> None:  # noqa: ARG002
+        raise ValueError(f"at {self.name} no price of a machine moves")
 
     @property
     def machine_url(self) -> str:

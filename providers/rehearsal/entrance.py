@@ -9,6 +9,7 @@
     GET  /_rehearsal/struck     the faults that were used, oldest first
     POST /_rehearsal/clock      {"advance": seconds}
     POST /_rehearsal/preempt    {"machine": id, "notice": seconds}
+    POST /_rehearsal/prices     {"factor": 1.4, "in": seconds}: spot prices are so many times the usual from then on
 
 Knows no cloud by name and nothing of the wire around it.
 """
@@ -89,6 +90,13 @@ def _add_faults(cloud: SimulatedCloud, rows: Any) -> None:
     cloud.faults.add(*[Fault.from_json(row) for row in rows])
 
 
+def _move_prices(cloud: SimulatedCloud, body: Any) -> None:
+    factor = Decimal(str(body["factor"]))
+    if not Decimal("0.01") <= factor <= 100:
+        raise ValueError(f"factor is from 0.01 to 100, not {factor}")
+    cloud.move_prices(factor, seconds=float(body.get("in", 0)))
+
+
 def _plain(value: Any) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
@@ -105,6 +113,7 @@ _ENTRANCES: Mapping[tuple[str, str], Callable[[SimulatedCloud, Any], Any]] = {
     ("GET", "struck"): lambda cloud, _: [fault.to_json() for fault in cloud.faults.struck],
     ("POST", "faults"): _add_faults,
     ("POST", "clock"): lambda cloud, body: cloud.clock.advance(float(body["advance"])),
+    ("POST", "prices"): _move_prices,
     ("POST", "preempt"): lambda cloud, body: cloud.preempt(
         body["machine"], notice_seconds=float(body.get("notice", 0))
     ),

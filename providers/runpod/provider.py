@@ -15,7 +15,18 @@ from typing import Any, Protocol
 
 from providers import pods
 from providers.accounts import Account, Connection
-from providers.base import Charge, Check, Instance, LaunchRequest, Offer, OfferQuery, Offers, Settings, Traits
+from providers.base import (
+    Charge,
+    Check,
+    FixedRates,
+    Instance,
+    LaunchRequest,
+    Offer,
+    OfferQuery,
+    Offers,
+    Settings,
+    Traits,
+)
 from providers.errors import (
     Ambiguous,
     AuthFailed,
@@ -69,7 +80,7 @@ class Client(Source, Protocol):
 Connect = Callable[[Account], Client]
 
 
-class RunpodProvider:
+class RunpodProvider(FixedRates):
     """Implements Provider. Safe between threads."""
 
     name = "runpod"

@@ -18,6 +18,7 @@ from providers.base import (
     Access,
     Charge,
     Check,
+    FixedRates,
     Instance,
     LaunchRequest,
     Offer,
@@ -53,7 +54,7 @@ class Client(Protocol):
 Connect = Callable[[Host], Client]
 
 
-class SshProvider:
+class SshProvider(FixedRates):
     """Implements Provider."""
 
     name = "ssh"

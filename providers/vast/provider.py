@@ -20,6 +20,7 @@ from providers.accounts import Account, Connection
 from providers.base import (
     Charge,
     Check,
+    FixedRates,
     Instance,
     InstanceStatus,
     LaunchRequest,
@@ -84,7 +85,7 @@ class _Watched:
     lost_since: datetime | None = None
 
 
-class VastProvider:
+class VastProvider(FixedRates):
     """Implements Provider. Safe between threads. `sleep` and `patience` are how short waits for a turn are spent."""
 
     name = "vast"

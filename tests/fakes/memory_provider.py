@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -34,12 +34,13 @@ from providers.base import (
     Offer,
     OfferQuery,
     Offers,
+    Rate,
     Runs,
     Traits,
 )
 from providers.errors import NotFound, OfferGone, ProviderError, Rejected, Unreachable
 
-CALLS = ("check", "offers", "create", "get", "find", "list", "terminate", "charges")
+CALLS = ("check", "offers", "create", "get", "find", "list", "terminate", "charges", "rates")
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ class MemoryProvider:
         self.rentable = list(offers) or [offer(provider=name)]
         self.faults = Faults()
         self.meter_runs = Runs.EXISTS
+        self.prices: list[Rate] = []  # of a rate that moves; `billed` knows nothing of them
         self.calls: Counter[str] = Counter()
         self._clock = clock
         self._started_at = clock()
@@ -212,6 +214,10 @@ class MemoryProvider:
         )
         return (charge,)
 
+    def rates(self, offer: Offer, since: datetime) -> Mapping[str, Sequence[Rate]]:
+        self._called("rates")
+        return {"compute": [rate for rate in self.prices if rate.since <= self._clock()]} if self.prices else {}
+
     def alive(self) -> tuple[str, ...]:
         """Names of the machines that exist, and bill, now."""
         return tuple(name for name, machine in self._machines.items() if not self._is_gone(machine))
@@ -267,7 +273,12 @@ class MemoryProvider:
             usd_per_hour=rented.usd_per_hour,
             meters=(
                 Meter(
-                    name="compute", unit="hour", usd_per_unit=rented.usd_per_hour, runs=self.meter_runs, source="offer"
+                    name="compute",
+                    unit="hour",
+                    usd_per_unit=rented.usd_per_hour,
+                    runs=self.meter_runs,
+                    source="offer",
+                    moves=rented.most_usd_per_hour is not None,
                 ),
             ),
         )

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from providers.rehearsal.aws.catalog import spot_now
+from providers.rehearsal.aws.spot import SpotMarket
 from providers.rehearsal.bill import Bill, Rate
 
 if TYPE_CHECKING:
@@ -50,8 +50,9 @@ Volumes = Callable[[str], Iterable[Any]]  # of a region
 class Billing:
     """Writes the bill. A machine's lines are under its instance id, those of its volumes too."""
 
-    def __init__(self, bill: Bill, volumes: Volumes) -> None:
+    def __init__(self, bill: Bill, volumes: Volumes, market: SpotMarket) -> None:
         self._bill = bill
+        self._market = market
         self._volumes = volumes
         self._owners: dict[str, str] = {}  # volume -> the instance that it was made for
         self._disks: dict[str, dict[tuple[str, str], int]] = {}  # region -> (owner, meter) -> GB, IOPS, MiB/s
@@ -63,7 +64,7 @@ class Billing:
 
     def ran(self, rented: Rented, at: datetime) -> None:
         """It begins to run."""
-        self._bill.open(rented.id, _compute(rented, at, least=60), at)
+        self._bill.open(rented.id, self._compute(rented, at, least=60), at)
         self._hours[rented.id] = at + _HOUR
         if rented.wants_address:
             self._bill.open(rented.id, ADDRESS, at)
@@ -73,7 +74,7 @@ class Billing:
         while rented.spot and (begins := self._hours[rented.id]) <= until:
             self._hours[rented.id] = begins + _HOUR
             current = next(line.rate for line in reversed(self._bill.lines(rented.id)) if line.rate.meter == "compute")
-            rate = _compute(rented, begins)
+            rate = self._compute(rented, begins)
             if rate.usd_per_unit != current.usd_per_unit:
                 self._bill.close(rented.id, "compute", at=begins)
                 self._bill.open(rented.id, rate, begins)
@@ -111,6 +112,10 @@ class Billing:
     def has_volumes(self, instance_id: str) -> bool:
         return any(owner == instance_id for disks in self._disks.values() for owner, _ in disks)
 
+    def _compute(self, rented: Rented, at: datetime, least: int = 0) -> Rate:
+        usd = self._market.now(rented.type, rented.zone, at).usd if rented.spot else rented.on_demand
+        return Rate(meter="compute", unit="hour", usd_per_unit=usd, minimum_seconds=least)
+
     def _sizes(self, region: str) -> dict[tuple[str, str], int]:
         found: dict[tuple[str, str], int] = {}
         for volume in self._volumes(region):
@@ -123,11 +128,6 @@ class Billing:
                 if size > 0:
                     found[owner, meter] = found.get((owner, meter), 0) + size
         return found
-
-
-def _compute(rented: Rented, at: datetime, least: int = 0) -> Rate:
-    usd = spot_now(rented.type, rented.zone, at).usd if rented.spot else rented.on_demand
-    return Rate(meter="compute", unit="hour", usd_per_unit=usd, minimum_seconds=least)
 
 
 def _disk(meter: str, size: int, least: int) -> Rate:

@@ -1,4 +1,4 @@
-"""What the simulated regions sell: instance types, where, at which on-demand and spot price, with which GPU inside.
+"""What the simulated regions sell: instance types, where, at which on-demand price, with which GPU inside.
 
 Shapes and zones are moto's, which are AWS's own; prices are a table. Types without a row here are not sold, which also
 keeps the listings short.
@@ -6,13 +6,8 @@ keeps the listings short.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
-from hashlib import sha256
 from typing import Any
 
 from providers.rehearsal.aws.backing import Backing
@@ -73,20 +68,6 @@ WRONG_GPUS = SimulatedGpus("Tesla K80", 1, 11441)
 # What a Linux hour comes to on other systems, on demand and on the spot market alike.
 PRODUCTS = {"Linux/UNIX": "1", "Red Hat Enterprise Linux": "1.1", "SUSE Linux": "1.12", "Windows": "1.4"}
 
-_EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
-_LEAST = Decimal("0.0001")
-
-
-@dataclass(frozen=True)
-class SpotPrice:
-    """A spot price, from `since` on."""
-
-    instance_type: str
-    zone: str
-    product: str
-    usd: Decimal
-    since: datetime
-
 
 class Catalog:
     """Reads moto's tables with the first question."""
@@ -133,28 +114,6 @@ def on_demand(instance_type: str, region: str) -> Decimal:
     return (_prices()[instance_type] * factor).quantize(Decimal("0.000001")).normalize()
 
 
-def spot_now(instance_type: str, zone: str, at: datetime, product: str = "Linux/UNIX") -> SpotPrice:
-    """The spot price in effect: the place's own, moving by some per cent. The same moment always has the same price."""
-    step, since = _step(instance_type, zone, at)
-    place = _fraction(f"{instance_type}/{zone}")
-    wave = math.sin(step / 9 + 6.3 * place) + _fraction(f"{instance_type}/{zone}/{step}") - 0.5
-    share = Decimal(str(round(0.3 + 0.35 * place + 0.03 * wave, 6)))
-    usd = on_demand(instance_type, zone[:-1]) * share * Decimal(PRODUCTS[product])
-    return SpotPrice(instance_type, zone, product, max(usd.quantize(_LEAST), _LEAST), since)
-
-
-def spot_history(
-    instance_type: str, zone: str, start: datetime, end: datetime, product: str = "Linux/UNIX"
-) -> Iterator[SpotPrice]:
-    """Newest first: every change after `start`, and the price that was in effect at `start`, whose date is older."""
-    price = spot_now(instance_type, zone, end, product)
-    while True:
-        yield price
-        if price.since <= start:
-            return
-        price = spot_now(instance_type, zone, price.since - timedelta(seconds=1), product)
-
-
 @lru_cache(maxsize=1)
 def _prices() -> dict[str, Decimal]:
     found: dict[str, Decimal] = {}
@@ -162,15 +121,3 @@ def _prices() -> dict[str, Decimal]:
         words = row.split()
         found |= {f"{name}.{size}": Decimal(usd) for size, usd in zip(words[::2], words[1::2], strict=True)}
     return found
-
-
-def _step(instance_type: str, zone: str, at: datetime) -> tuple[int, datetime]:
-    """Prices of a place change every few hours, each place at times of its own."""
-    length = 3 * 3600 + int(6 * 3600 * _fraction(f"{instance_type}/{zone}/length"))
-    number = int((at - _EPOCH).total_seconds() // length)
-    return number, _EPOCH + timedelta(seconds=number * length)
-
-
-@lru_cache(maxsize=100_000)
-def _fraction(seed: str) -> float:
-    return int.from_bytes(sha256(seed.encode()).digest()[:6], "big") / 2**48

@@ -7,6 +7,7 @@ S3, ...) is moto's. What is not simulated is refused, never answered by an empty
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Any
@@ -20,6 +21,7 @@ from providers.rehearsal.aws.describing import Describing
 from providers.rehearsal.aws.fleet import Fleet
 from providers.rehearsal.aws.launching import Launching, tags_asked
 from providers.rehearsal.aws.quotas import Quotas
+from providers.rehearsal.aws.spot import SpotMarket
 from providers.rehearsal.aws.wire import Answer, Call, Refused
 from providers.rehearsal.clock import SimulatedClock
 from providers.rehearsal.cloud import Commons, Machine
@@ -74,8 +76,9 @@ class AwsCloud(Commons):
         self.backing = Backing()
         self.catalog = Catalog(self.backing)
         self.quotas = Quotas()
-        self.billing = Billing(self.bill, lambda region: list(self.region(region).volumes.values()))
-        self.fleet = Fleet(machines, self.billing, self.clock)
+        self.spot = SpotMarket()
+        self.billing = Billing(self.bill, lambda region: list(self.region(region).volumes.values()), self.spot)
+        self.fleet = Fleet(machines, self.billing, self.spot, self.clock)
         self.describing = Describing(self)
         self.launching = Launching(self)
         self._denied: list[str] = []
@@ -155,6 +158,10 @@ class AwsCloud(Commons):
             if not rented.spot:
                 raise ValueError(f"{machine_id} is not a spot instance")
             self.fleet.interrupt(rented, notice_seconds)
+
+    def move_prices(self, factor: Decimal, *, seconds: float = 0.0) -> None:
+        with self.lock:
+            self.spot.move(factor, self.clock() + timedelta(seconds=seconds))
 
     def traffic(self, machine_id: str, gb_out: float | Decimal) -> None:
         """So much went from it to the internet."""

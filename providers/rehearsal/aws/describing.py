@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from wsgiref.types import WSGIEnvironment
 
 from providers.rehearsal.aws.backing import tags_of
-from providers.rehearsal.aws.catalog import PRODUCTS, on_demand, spot_history
+from providers.rehearsal.aws.catalog import PRODUCTS, on_demand
 from providers.rehearsal.aws.fleet import Rented
 from providers.rehearsal.aws.wire import Answer, Call, Refused, xml, xml_answer
 
@@ -136,7 +136,7 @@ class Describing:
             for zone in zones
             if matches(zone, filters, values)
             for product in products
-            for price in spot_history(name, zone, min(start, end), end, product)
+            for price in self._cloud.spot.history(name, zone, min(start, end), end, product)
         )
         first, size = int(call.form.get("NextToken") or 0), int(call.form.get("MaxResults", 1000))
         page = list(islice(found, first, first + size + 1))
@@ -248,6 +248,8 @@ def _request_state(rented: Rented) -> tuple[str, str]:
     if rented.state in ("pending", "running", "stopping", "stopped"):
         return "active", "fulfilled"
     interrupted = rented.why[0] == "Server.SpotInstanceTermination"
+    if interrupted and rented.outpriced:
+        return "closed", "instance-terminated-by-price"
     return "closed", "instance-terminated-no-capacity" if interrupted else "instance-terminated-by-user"
 
 

@@ -14,12 +14,14 @@ from typing import Any
 from providers.base import Now
 from providers.rehearsal.aws.backing import set_state, tags_of
 from providers.rehearsal.aws.billing import Billing
+from providers.rehearsal.aws.spot import SpotMarket
 from providers.rehearsal.cloud import Machine
 from providers.rehearsal.fate import Fate
 from providers.rehearsal.machines.base import MachinePhase, MachineRequest, Machines, MachineState
 
 SSH_PORT_TAG = "rehearsal:ssh-port"
 SHOWN_AFTER_THE_END = timedelta(hours=1)  # "Terminated instances remain visible for a while"
+NOTICE_SECONDS = 120.0
 NOWHERE = ("127.0.0.1", 9)  # the discard port: nobody listens
 
 _USER = ("Client.UserInitiatedShutdown", "Client.UserInitiatedShutdown: User initiated shutdown")
@@ -53,6 +55,7 @@ class Rented:
     type: str
     spot: bool
     on_demand: Decimal
+    max_price: Decimal  # spot: above it AWS takes it back
     wants_address: bool
     created_at: datetime
     trouble: Trouble
@@ -64,6 +67,8 @@ class Rented:
     running_since: datetime | None = None
     first_ran_at: datetime | None = None
     interrupt_at: datetime | None = None
+    priced_until: datetime | None = None  # up to then the market has not been above `max_price`
+    outpriced: bool = False
     left_at: datetime | None = None  # when it was told to end or to stop
     gone_at: datetime | None = None  # when shutting down (stopping) is over
     ended_at: datetime | None = None
@@ -89,10 +94,11 @@ class Rented:
 class Fleet:
     """All instances of one simulated cloud."""
 
-    def __init__(self, machines: Machines, billing: Billing, clock: Now) -> None:
+    def __init__(self, machines: Machines, billing: Billing, market: SpotMarket, clock: Now) -> None:
         self.shutting_down_seconds = 2.0
         self._machines = machines
         self._billing = billing
+        self._market = market
         self._clock = clock
         self._all: dict[str, Rented] = {}
 
@@ -224,7 +230,9 @@ class Fleet:
         self._billing.ran(rented, now)
 
     def _run(self, rented: Rented, now: datetime) -> None:
-        """What a running instance does by itself, and the spot market's next hour."""
+        """What a running instance does by itself, and what the spot market does to it."""
+        if rented.spot and rented.interrupt_at is None:
+            self._outprice(rented, now)
         self._billing.next_hours(rented, min(now, rented.interrupt_at or now))
         if rented.trouble.never_up:
             return
@@ -234,6 +242,18 @@ class Fleet:
                 self.end(rented, now, _ITSELF)
             else:
                 self.stop(rented, now, _ITSELF)
+
+    def _outprice(self, rented: Rented, now: datetime) -> None:
+        """Above its maximum price AWS takes an instance back, with the usual notice.
+
+        https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/interruption-reasons.html
+        """
+        since = rented.priced_until or rented.created_at
+        rented.priced_until = now
+        dear_at = self._market.above(rented.type, rented.zone, rented.max_price, since, now)
+        if dear_at is not None:
+            rented.outpriced, rented.trouble.notice = True, NOTICE_SECONDS
+            rented.interrupt_at = dear_at + timedelta(seconds=NOTICE_SECONDS)
 
     def _befall(self, rented: Rented, now: datetime) -> None:
         if rented.interrupt_at is not None and now >= rented.interrupt_at:

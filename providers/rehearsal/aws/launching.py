@@ -18,7 +18,7 @@ from wsgiref.types import WSGIEnvironment
 from xml.sax.saxutils import unescape
 
 from providers.rehearsal.aws import images
-from providers.rehearsal.aws.catalog import WRONG_GPUS, on_demand, spot_now
+from providers.rehearsal.aws.catalog import WRONG_GPUS, on_demand
 from providers.rehearsal.aws.disks import Volume, disk_form, volumes_wanted
 from providers.rehearsal.aws.fleet import Rented, Trouble
 from providers.rehearsal.aws.quotas import quota_of
@@ -209,9 +209,9 @@ class Launching:
             # 500, as EC2 answers: SDKs take it for a fault of the server and try again by themselves.
             # https://github.com/hammertime/hammertime/issues/29 and others; AWS's own list says so, too.
             raise Refused("InsufficientInstanceCapacity", _NO_CAPACITY.format(type=wish.type, zone=wish.zone), 500)
-        price = wish.form.get("InstanceMarketOptions.SpotOptions.MaxPrice")
-        least = spot_now(wish.type, wish.zone, self._cloud.clock()).usd
-        if wish.spot and price and Decimal(price) < least:
+        price = _max_price(wish.form)
+        least = self._cloud.spot.now(wish.type, wish.zone, self._cloud.clock()).usd
+        if wish.spot and price and price < least:
             message = f"Your Spot request price of {price} is lower than the minimum required Spot request fulfillment"
             raise Refused("SpotMaxPriceTooLow", f"{message} price of {least}.")
 
@@ -270,6 +270,7 @@ class Launching:
             type=wish.type,
             spot=wish.spot,
             on_demand=on_demand(wish.type, call.region),
+            max_price=_max_price(wish.form) or on_demand(wish.type, call.region),
             wants_address=shown.nics[0].public_ip is not None,
             created_at=now,
             trouble=trouble,
@@ -323,6 +324,11 @@ def _decoded(user_data: str) -> str:
     if len(raw) > _USER_DATA_BYTES:
         raise Refused("InvalidParameterValue", "User data is limited to 16384 bytes")
     return (gzip.decompress(raw) if raw.startswith(b"\x1f\x8b") else raw).decode(errors="replace")
+
+
+def _max_price(form: Mapping[str, str]) -> Decimal | None:
+    price = form.get("InstanceMarketOptions.SpotOptions.MaxPrice")
+    return Decimal(price) if price else None
 
 
 def _complete(shown: Any, backend: Any, volumes: list[Volume], now: datetime) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from providers.rehearsal.aws.catalog import spot_now
 from providers.rehearsal.bill import Line
 from providers.rehearsal.faults import Fault
 from tests.providers.rehearsal.aws_account import Account
@@ -114,7 +113,7 @@ def test_traffic_out_costs_above_the_months_allowance(account: Account) -> None:
 
 def test_spot_costs_the_price_of_its_zone(account: Account) -> None:
     instance_id = account.running(spot=True, Placement={"AvailabilityZone": "us-east-1b"})
-    usd = spot_now("g5.xlarge", "us-east-1b", account.clock()).usd
+    usd = account.cloud.spot.now("g5.xlarge", "us-east-1b", account.clock()).usd
     account.advance(1800)
     account.terminate(instance_id)
     assert cost(account, instance_id, "compute") == about(usd / 2)
@@ -128,7 +127,7 @@ def test_spot_follows_the_market_at_full_hours(account: Account) -> None:
     account.advance(30 * 3600)
     account.terminate(instance_id)
     moments = [start + timedelta(hours=hour) for hour in range(30)]
-    wanted = sum((spot_now("g5.xlarge", zone, moment).usd for moment in moments), Decimal(0))
+    wanted = sum((account.cloud.spot.now("g5.xlarge", zone, moment).usd for moment in moments), Decimal(0))
     assert len({line.rate.usd_per_unit for line in lines(account, instance_id, "compute")}) > 1
     assert cost(account, instance_id, "compute") == about(wanted)
 
