@@ -183,8 +183,12 @@ def deadline_seconds(limits: Limits, *, usd_per_hour: Decimal, spent: Decimal) -
 def worst_case(limits: Limits, *, usd_per_hour: Decimal, attempts: int = 1) -> Decimal:
     """The most that a run can cost when every attempt lasts to its deadline: never more than `max_cost`."""
     with localcontext(_ROOMY):
-        hours = _seconds(_longest(limits)) / _SECONDS_PER_HOUR
-        return min(limits.max_cost, _round(hours * usd_per_hour * attempts))
+        return min(limits.max_cost, _round(longest_hours(limits) * usd_per_hour * attempts))
+
+
+def longest_hours(limits: Limits) -> Decimal:
+    """How long a machine may exist as far as time goes: the job's longest time with what surrounds it."""
+    return _seconds(_longest(limits)) / _SECONDS_PER_HOUR
 
 
 def usd(amount: Decimal) -> str:

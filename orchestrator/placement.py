@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("gpujob.controller")
 
 HOURS_PER_MONTH = Decimal(720)
+ROOM = Decimal("1.25")  # times its price now: what a rate that moves may rise to, however little money there is
+_PRICE = Decimal("0.0001")
 _MOST_REASONS = 5
 _SPOT = {"never": False, "allow": None, "only": True}
 
@@ -132,15 +134,17 @@ def what_is_lacking(
     return {name: () if isinstance(answer, ProviderError) else answer for name, answer in answers.items()}
 
 
-def at_worst(offer: Offer, cap: Decimal | None) -> Offer:
-    """The offer at the most that its machine may come to cost per hour; `cap` is the run's own limit.
+def at_worst(offer: Offer, cap: Decimal | None, *, affordable: Decimal | None = None) -> Offer:
+    """The offer at the most that its machine may come to cost per hour, which its cloud is told to enforce.
 
-    Where a rate moves, the cloud is told the most that is paid, and ends the machine above it: up to that may be spent
-    while nobody looks.
+    `cap` is the run's own limit. `affordable` is the rate at which its money lasts as long as it may: with that much a
+    machine is held to it, so that it need not be ended sooner, but a price must have some room to move.
     """
     if offer.most_usd_per_hour is None:
         return offer
     most = offer.most_usd_per_hour if cap is None else min(cap, offer.most_usd_per_hour)
+    if affordable is not None:
+        most = min(most, max(affordable, offer.usd_per_hour * ROOM).quantize(_PRICE, rounding=ROUND_DOWN))
     return replace(offer, usd_per_hour=max(offer.usd_per_hour, most))
 
 

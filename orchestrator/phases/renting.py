@@ -259,7 +259,7 @@ def _launch_request(visit: Visit, offer: Offer) -> LaunchRequest:
 def _most(visit: Visit, offer: Offer) -> Decimal | None:
     """What its cloud shall never bill more than per hour: the machine's deadline counts on it where the rate moves."""
     cap = visit.spec.limits.max_price_per_hour
-    return cap if offer.most_usd_per_hour is None else placement.at_worst(offer, cap).usd_per_hour
+    return cap if offer.most_usd_per_hour is None else setting_aside.at_worst(visit, offer).usd_per_hour
 
 
 def _registry_login(visit: Visit) -> RegistryLogin | None:

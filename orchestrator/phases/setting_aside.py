@@ -24,8 +24,17 @@ LEAST_USE_SECONDS = 60.0  # a machine that has to be ended sooner is not worth i
 
 def hourly(visit: Visit, offer: Offer) -> Decimal:
     """The most that a machine like that may come to cost in an hour, with all that is billed by the hour."""
-    offer = placement.at_worst(offer, visit.spec.limits.max_price_per_hour)
-    return placement.total_usd(offer, hours=Decimal(1), disk_gb=Decimal(visit.spec.resources.disk) / GB)
+    return _hourly(visit, at_worst(visit, offer))
+
+
+def at_worst(visit: Visit, offer: Offer) -> Offer:
+    """The offer at the most per hour that its cloud is let bill for it."""
+    if offer.most_usd_per_hour is None:
+        return offer
+    limits = visit.spec.limits
+    lasting = (limits.max_cost - visit.spent()) / ledger.longest_hours(limits)
+    affordable = lasting - (_hourly(visit, offer) - offer.usd_per_hour)
+    return placement.at_worst(offer, limits.max_price_per_hour, affordable=affordable)
 
 
 def least(visit: Visit, offer: Offer) -> Decimal:
@@ -91,6 +100,10 @@ def set_aside(visit: Visit, offer: Offer) -> bool:
         visit.remember(share={"usd": ledger.plain(usd), "of": f"this machine's {money(usd)} of {whose}"})
         visit.note("budget", f"{money(usd)} is set aside for this machine, of {whose}: less than the run's own limits")
     return usd > 0
+
+
+def _hourly(visit: Visit, offer: Offer) -> Decimal:
+    return placement.total_usd(offer, hours=Decimal(1), disk_gb=Decimal(visit.spec.resources.disk) / GB)
 
 
 def _need(visit: Visit, usd_per_hour: Decimal) -> Decimal:

@@ -6,6 +6,7 @@ store, provider, wire, and both sides of the bill.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,6 +53,8 @@ class Case:
     spot: bool = False
     faults: tuple[Fault, ...] = ()
     cancel_after: float | None = None
+    moves: tuple[tuple[float, Decimal], ...] = ()  # in so many seconds the market's prices are so many times the usual
+    away: tuple[float, float] = (math.inf, 0.0)  # after so many seconds nobody looks for so many
 
 
 class Renter:
@@ -75,7 +78,10 @@ class Renter:
         self.script = Script(seconds=case.seconds, exit_code=case.exit_code, facts={"gpus": [gpu], "cuda": "12.8"})
         self.cloud.faults.clear()
         self.cloud.faults.add(*case.faults)
+        for seconds, factor in case.moves:
+            self.cloud.move_prices(factor, seconds=seconds)
         run_id, began = self._submit(number, case), self.clock()
+        away_at, away_for = case.away
         for _ in range(LONGEST):
             while self.controller.tick():
                 pass
@@ -85,6 +91,9 @@ class Renter:
             age = (self.clock() - began).total_seconds()
             if case.cancel_after is not None and age > case.cancel_after:
                 self.store.request_cancel(run_id)
+            if age > away_at:
+                self.clock.advance(away_for)
+                away_at = math.inf
             self.clock.advance(STEPS.get(run.phase, 2.0))
         raise AssertionError(f"run {run_id} does not end: {[event.text for event in self.store.events(run_id)]}")
 
@@ -130,7 +139,7 @@ class Renter:
             "image": "python:3.12",
             "resources": {"gpu": GPUS[self.cloud.name], "disk": "40GB"},
             "place": {"providers": [self.cloud.name], "spot": "only" if case.spot else "never"},
-            "limits": {"max_price_per_hour": "5", "max_cost": "100"},
+            "limits": {"max_price_per_hour": "5", "max_cost": "100", "max_duration": "24h"},
             "retry": {"attempts": 3},
         }
         now, folder = self.clock(), self.home.run(run_id)
@@ -215,4 +224,11 @@ def drawn(dice: random.Random, name: str) -> Case:
         spot=spot,
         faults=tuple(faults) if dice.random() < 0.7 else (),
         cancel_after=dice.uniform(1, 2000) if dice.random() < 0.15 else None,
+        moves=market_moves(dice) if spot and name == "aws" else (),
     )
+
+
+def market_moves(dice: random.Random, *, most: int = 3) -> tuple[tuple[float, Decimal], ...]:
+    """Prices that change within the next hours."""
+    moments = sorted(dice.uniform(1, 4 * 3600) for _ in range(dice.randint(0, most)))
+    return tuple((seconds, Decimal(dice.choice(("0.6", "0.9", "1.2", "1.4")))) for seconds in moments)

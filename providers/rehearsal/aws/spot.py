@@ -35,21 +35,21 @@ class SpotPrice:
 
 
 class SpotMarket:
-    """Prices of one cloud. A price is never above that on demand."""
+    """Prices of one cloud, never above those on demand. `moves` may be cleared: then all is as usual."""
 
     def __init__(self) -> None:
-        self._moves: list[tuple[datetime, Decimal]] = []  # in order: from when on, times the usual
+        self.moves: list[tuple[datetime, Decimal]] = []  # in order: from when on, times the usual
 
     def move(self, factor: Decimal, at: datetime) -> None:
         """From then on everything costs so many times what is usual, until the next move."""
         whole = at.replace(microsecond=0)  # history is told in seconds
-        self._moves.append((whole if whole == at else whole + timedelta(seconds=1), factor))
-        self._moves.sort(key=lambda move: move[0])
+        self.moves.append((whole if whole == at else whole + timedelta(seconds=1), factor))
+        self.moves.sort(key=lambda move: move[0])
 
     def now(self, instance_type: str, zone: str, at: datetime, product: str = LINUX) -> SpotPrice:
         """The price in effect. The same moment always has the same price."""
         usual, since = _usual(instance_type, zone, at)
-        moved_at, factor = next((move for move in reversed(self._moves) if move[0] <= at), (since, Decimal(1)))
+        moved_at, factor = next((move for move in reversed(self.moves) if move[0] <= at), (since, Decimal(1)))
         limit = on_demand(instance_type, zone[:-1])
         usd = min(limit, usual * factor) * Decimal(PRODUCTS[product])
         return SpotPrice(instance_type, zone, product, max(usd.quantize(_LEAST), _LEAST), max(since, moved_at))

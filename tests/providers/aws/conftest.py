@@ -111,5 +111,6 @@ def tenant(simulated: AwsCloud, home: Path) -> Iterator[Tenant]:
     simulated.faults.clear()
     simulated._denied.clear()
     simulated.sold_out.clear()
+    simulated.spot.moves.clear()
     simulated.quotas._values.clear()
     simulated.refuses_spent_tokens = simulated.slug_has_gpu = simulated.has_parameters = True

@@ -132,6 +132,38 @@ def test_spot_follows_the_market_at_full_hours(account: Account) -> None:
     assert cost(account, instance_id, "compute") == about(wanted)
 
 
+def test_prices_that_are_moved_are_billed_from_the_next_hour_on(account: Account) -> None:
+    instance_id = account.running(spot=True)
+    start, zone = account.clock(), account.row(instance_id)["Placement"]["AvailabilityZone"]
+    account.cloud.move_prices(Decimal("1.3"), seconds=1800)
+    account.advance(1000)
+    account.http.post("/_rehearsal/prices", json={"factor": 0.5, "in": 2 * 3600})
+    account.advance(3 * 3600 - 1000)
+    account.terminate(instance_id)
+    market = account.cloud.spot
+    first, dear, still = (market.now("g5.xlarge", zone, start + timedelta(hours=hour)).usd for hour in range(3))
+    assert dear > Decimal("1.1") * first and still > Decimal("0.8") * dear, "cheap only when the third hour had begun"
+    assert cost(account, instance_id, "compute") == about(first + dear + still)
+
+
+def test_above_its_maximum_price_a_machine_is_taken_back(account: Account) -> None:
+    """With the notice, and another request whose maximum is the price on demand goes on."""
+    usd = account.cloud.spot.now("g5.xlarge", "us-east-1b", account.clock()).usd
+    place = {"AvailabilityZone": "us-east-1b"}
+    capped = {"MarketType": "spot", "SpotOptions": {"MaxPrice": str(usd * Decimal("1.2"))}}
+    cheap = account.running(InstanceMarketOptions=capped, Placement=place)
+    open_ended = account.running(spot=True, Placement=place)
+    account.cloud.move_prices(Decimal("1.5"), seconds=3000)
+    account.advance(3300)
+    assert (account.state(cheap), account.state(open_ended)) == ("terminated", "running")
+    assert account.row(cheap)["StateReason"]["Code"] == "Server.SpotInstanceTermination"
+    [line] = lines(account, cheap, "compute")
+    assert line.end is not None and (line.end - line.start).total_seconds() == pytest.approx(3120, abs=1)
+    assert cost(account, cheap, "compute") == 0, "its first hour"
+    codes = {row["Status"]["Code"] for row in account.ec2.describe_spot_instance_requests()["SpotInstanceRequests"]}
+    assert codes == {"instance-terminated-by-price", "fulfilled"}
+
+
 @pytest.mark.parametrize(("seconds", "free"), [(3599, True), (3600, False)])
 def test_the_first_hour_is_free_when_aws_takes_a_spot_machine(account: Account, seconds: int, free: bool) -> None:
     instance_id = account.running(spot=True)

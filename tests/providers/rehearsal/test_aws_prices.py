@@ -199,6 +199,17 @@ def test_spot_prices_move_with_the_clock_and_are_the_same_for_everybody(account:
     assert len(seen) > 3
 
 
+def test_a_move_is_in_the_history_at_its_moment(account: Account) -> None:
+    start = account.clock()
+    account.cloud.move_prices(Decimal("0.5"), seconds=600)
+    account.advance(1200)
+    asked = {"InstanceTypes": ["g5.xlarge"], "ProductDescriptions": ["Linux/UNIX"], "StartTime": start}
+    rows = spot(account, AvailabilityZone="us-east-1a", **asked)
+    [moved] = [row for row in rows if 0 <= (row["Timestamp"] - start).total_seconds() - 600 < 1]
+    assert rows[-1]["Timestamp"] <= start
+    assert Decimal(moved["SpotPrice"]) < Decimal("0.6") * Decimal(rows[-1]["SpotPrice"])
+
+
 def test_spot_prices_of_a_filter(account: Account) -> None:
     wanted = [{"Name": "instance-type", "Values": ["g6.*"]}, {"Name": "availability-zone", "Values": ["us-east-1c"]}]
     rows = spot(account, Filters=wanted, ProductDescriptions=["Linux/UNIX"], StartTime=account.clock())
