@@ -139,7 +139,7 @@ class Renter:
             "image": "python:3.12",
             "resources": {"gpu": GPUS[self.cloud.name], "disk": "40GB"},
             "place": {"providers": [self.cloud.name], "spot": "only" if case.spot else "never"},
-            "limits": {"max_price_per_hour": "5", "max_cost": "100", "max_duration": "24h"},
+            "limits": {"max_price_per_hour": "5", "max_cost": "100"},
             "retry": {"attempts": 3},
         }
         now, folder = self.clock(), self.home.run(run_id)

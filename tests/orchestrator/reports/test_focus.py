@@ -33,6 +33,15 @@ def settled(usd: str, **changes: Any) -> ChargeRow:
     return charge(usd=usd, kind=ChargeKind.SETTLEMENT, **changes)
 
 
+def test_every_rate_is_a_row_with_its_own_price_and_interval() -> None:
+    later = {"start": estimate().end, "end": estimate().end + timedelta(hours=1), "rate_usd": Decimal("0.5")}
+    first, second = rows(estimate(), estimate(quantity=Decimal(1), amount_usd=Decimal("0.5"), **later))
+    assert (first["ListUnitPrice"], second["ListUnitPrice"]) == (Decimal("0.3412"), Decimal("0.5"))
+    assert first["SkuId"] == second["SkuId"] and first["SkuPriceId"] != second["SkuPriceId"]
+    assert first["ChargePeriodEnd"] == second["ChargePeriodStart"]
+    assert [row["ChargeCategory"] for row in (first, second)] == ["Usage", "Usage"]
+
+
 def test_usage_is_a_quantity_at_a_price() -> None:
     [row] = rows(estimate())
     assert set(row) == set(focus.COLUMNS)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import click
 import pytest
@@ -124,6 +125,26 @@ def test_a_bill_adds_estimates_and_the_settlement_up_per_meter() -> None:
     shown = text.charges_table(charges).splitlines()
     assert "$0.3412/hour   $0.1000  -$0.0100  $0.0900" in shown[1]
     assert shown[-1].split() == ["total", "$0.1864"]
+
+
+def test_a_bill_has_a_line_for_every_rate() -> None:
+    """Also after something was booked at a rate that was over, and at one that never was."""
+    dear: dict[str, Any] = {"rate_usd": Decimal("0.5"), "source": "history"}
+    never: dict[str, Any] = {"rate_usd": Decimal("9"), "source": "at launch"}
+    charges = [
+        charge(usd="9", quantity=Decimal(1), **never),
+        charge(usd="0.3412", quantity=Decimal(1)),
+        charge(usd="-9", quantity=Decimal(-1), **never),
+        charge(usd="1", quantity=Decimal(2), **dear),
+        charge(usd="-0.0412", quantity=Decimal("-0.12")),
+        charge(usd="0.02", quantity=Decimal(0), kind=ChargeKind.SETTLEMENT, **{**dear, "source": "invoice 7"}),
+    ]
+    found = [(line.rate, line.quantity, line.estimate, line.settlement) for line in bill(charges)]
+    assert found == [
+        (Decimal("0.3412"), Decimal("0.88"), Decimal("0.3000"), None),
+        (Decimal("0.5"), Decimal(2), Decimal(1), Decimal("0.02")),
+    ]
+    assert sum(line.total for line in bill(charges)) == total(charges)
 
 
 def test_artifacts_and_events_in_a_pipe() -> None:
