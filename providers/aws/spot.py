@@ -1,8 +1,8 @@
 """The rule by which a spot machine's rate moves. Pure: knows no SDK and asks nobody.
 
-"You will pay the price per instance-hour set at the beginning of each instance-hour for the entire hour, billed to the
-nearest second": https://aws.amazon.com/ec2/faqs/, and when spot prices became what they are,
-https://aws.amazon.com/blogs/compute/new-amazon-ec2-spot-pricing/ (2026-11-21). An hour is one of the machine's own.
+What is paid is the price in effect at the beginning of each instance-hour, as AWS announced in November 2017 under the
+title "Amazon EC2 Spot Introduces New Pricing Model"; its newer guide says no more than the price "that's in effect".
+docs/clouds.md has both links (2026-11-21). An hour is one of the machine's own.
 """
 
 from __future__ import annotations
