@@ -79,6 +79,22 @@ def test_a_change_after_the_end_of_a_meter_is_none() -> None:
     assert figures(ledger.estimate_rows(ended, at(5 * HOUR), [])) == [(0, 1, "0.36", "0.36")]
 
 
+@pytest.mark.parametrize(
+    ("rule", "lasted", "expected"),
+    [
+        ({"granularity_seconds": HOUR}, 1.25, [0.5, 1.5]),  # what rounding adds is at the rate of then
+        ({"minimum_seconds": 2 * HOUR}, 1.25, [0.5, 1.5]),
+        ({"minimum_seconds": 2 * HOUR}, 0.25, [2.0]),  # the change never came
+        ({"granularity_seconds": HOUR}, 0.5, [1.0]),
+    ],
+)
+def test_what_is_billed_beyond_the_time_is_at_the_last_rate(
+    rule: dict[str, int], lasted: float, expected: list[float]
+) -> None:
+    machine = moved(rate(HOUR / 2, "0.5"), meter=replace(SPOT, **rule))  # type: ignore[arg-type]
+    assert [float(part.quantity) for part in ledger.accrued(machine, at(lasted * HOUR))] == expected
+
+
 def test_the_projection_goes_on_at_the_newest_rate() -> None:
     machine = moved(rate(HOUR, "0.72"))
     assert ledger.projected([], [machine], at(HOUR)) == Decimal("0.36")
