@@ -120,8 +120,9 @@ class Clouds:
                 if (cloud.name, machine.id) in self._before:
                     continue
                 lines = cloud.bill.lines(machine.id)
-                ends = [line.end for line in lines if line.units is None and line.end is not None]
-                hourly = (line.rate.usd_per_unit * line.rate.units_per_hour for line in lines if line.units is None)
+                timed = [line for line in lines if line.units is None]
+                ends = [line.end for line in timed if line.end is not None]
+                hourly = (line.rate.usd_per_unit * line.rate.units_per_hour for line in timed)
                 yield MachineFact(
                     cloud=cloud.name,
                     id=machine.id,
@@ -132,6 +133,7 @@ class Clouds:
                     ended_at=machine.ended_at,
                     usd=sum((line.usd(now) for line in lines), Decimal(0)),
                     usd_per_hour=sum(hourly, Decimal(0)),
+                    billed_from=max((line.start for line in timed), default=None),
                     billed_until=min(ends, default=None),
                 )
 

@@ -14,7 +14,7 @@ from providers.rehearsal.faults import Fault
 
 @dataclass(frozen=True, kw_only=True)
 class MachineFact:
-    """A machine by its cloud's own word and bill. `billed_until`: when the first of its meters stopped."""
+    """A machine by its cloud's own word and bill: when the last of its meters began, and the first one stopped."""
 
     cloud: str
     id: str
@@ -25,6 +25,7 @@ class MachineFact:
     ended_at: datetime | None
     usd: Decimal
     usd_per_hour: Decimal
+    billed_from: datetime | None
     billed_until: datetime | None
 
 

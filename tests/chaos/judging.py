@@ -71,6 +71,15 @@ def excess_explained(facts: Facts, machine: MachineFact) -> Decimal:
     return machine.usd_per_hour * Decimal(str(max(0.0, late))) / 3600
 
 
+def lack_explained(facts: Facts, machine: MachineFact) -> Decimal:
+    """What may be missing until the cloud's bill is there, because nobody saw the machine run when it began to."""
+    if machine.billed_from is None:
+        return Decimal(0)
+    seen = [one.running_from for one in _all_attempts(facts) if _is_of(one, machine) and one.running_from is not None]
+    late = (min(seen, default=machine.billed_from) - machine.billed_from).total_seconds()
+    return machine.usd_per_hour * Decimal(str(max(0.0, late))) / 3600
+
+
 def _leaks(facts: Facts) -> Iterator[Problem]:
     for machine in facts.machines:
         if machine.alive:
@@ -103,10 +112,11 @@ def _lag_explains(facts: Facts) -> bool:
 
 def _ledger(facts: Facts) -> Iterator[Problem]:
     for machine in facts.machines:
-        more, excused, dark = difference(facts, machine), excess_explained(facts, machine), _dark(facts, machine)
-        if not -ROUNDING - dark <= more <= ROUNDING + excused:
-            text = f"{machine.cloud} {machine.name} cost ${machine.usd:.6f}, and the ledger has ${more:+.6f} on top"
-            yield Problem("ledger", f"{text} (late sight explains ${excused:.6f} more, or ${dark:.6f} less)")
+        on_top = difference(facts, machine)
+        more, less = excess_explained(facts, machine), lack_explained(facts, machine)
+        if not -ROUNDING - less <= on_top <= ROUNDING + more:
+            text = f"{machine.cloud} {machine.name} cost ${machine.usd:.6f}, the ledger has ${on_top:+.6f} on top"
+            yield Problem("ledger", f"{text} (late sight explains ${more:.6f} more, or ${less:.6f} less)")
     known = {machine.id for machine in facts.machines}
     for one in _all_attempts(facts):
         if one.instance_id is not None and _plain_id(one) in known:
@@ -114,12 +124,6 @@ def _ledger(facts: Facts) -> Iterator[Problem]:
         booked = [row for row in facts.charges if (row["run_id"], row["attempt"]) == (one.run_id, one.number)]
         if amount := sum((Decimal(row["amount_usd"]) for row in booked), Decimal(0)):
             yield Problem("ledger", f"${amount:f} are booked for {one.machine}, which no cloud has made")
-
-
-def _dark(facts: Facts, machine: MachineFact) -> Decimal:
-    """What may be booked too little until the cloud's bill is there: nobody saw that a dead host had come up before."""
-    seconds = sum(fault.lasts for fault in facts.struck if fault.kind == "host_dies")
-    return machine.usd_per_hour * Decimal(str(seconds)) / 3600
 
 
 def _outcome(plan: Plan, facts: Facts) -> Iterator[Problem]:

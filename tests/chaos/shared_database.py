@@ -154,8 +154,11 @@ class Crowd:
         self.clouds.await_ends()
         made = self.clouds.made()
         for run in store.runs():
-            if run.id not in self._plans:
-                yield f"{run.name}: only the reaper ended it"
+            if (
+                run.id not in self._plans
+            ):  # what is left of an order that a kill cut short is no machine: it costs nothing
+                if any(machine.name == run.name.removeprefix("stray-") for machine in made):
+                    yield f"{run.name}: only the reaper ended it"
                 continue
             for problem in judge(self._plans[run.id], self._facts(store, run, made, wait_code)):
                 yield _told(run, problem)

@@ -51,7 +51,7 @@ def a_machine(**changes: Any) -> MachineFact:
     plain: dict[str, Any] = {
         "cloud": "vast", "id": "101", "name": "gpujob-r-1-1-1", "status": "destroyed", "alive": False,
         "created_at": seconds(1), "ended_at": seconds(60), "usd": Decimal("0.01"), "usd_per_hour": Decimal("0.60"),
-        "billed_until": seconds(60),
+        "billed_from": seconds(1), "billed_until": seconds(60),
     }  # fmt: skip
     return MachineFact(**{**plain, **changes})
 
@@ -133,6 +133,14 @@ def test_an_end_that_was_seen_late_may_be_booked_late_and_not_later() -> None:
     assert kinds(replace(late, charges=[a_charge("0.0094")])) == ["ledger"], "it never explains too little"
 
 
+def test_a_start_that_was_seen_late_may_be_missing_and_no_more() -> None:
+    """Six seconds at $0.60 an hour are $0.001."""
+    late = replace(WELL, attempts=[an_attempt(running_from=seconds(7))])
+    assert kinds(replace(late, charges=[a_charge("0.0086")])) == []
+    assert kinds(replace(late, charges=[a_charge("0.0084")])) == ["ledger"]
+    assert kinds(replace(late, charges=[a_charge("0.0106")])) == ["ledger"], "it never explains too much"
+
+
 def test_what_the_reaper_ended_is_booked_too() -> None:
     stray = a_run(id="r-2", name="stray-gpujob-r-1-1-0", outcome=None)
     ended = an_attempt(run_id="r-2", machine="gpujob-r-1-1-0@102", instance_id="us/102", gone_at=seconds(90))
@@ -176,15 +184,6 @@ def test_the_log_of_an_attempt_that_was_cut_off_is_its_beginning() -> None:
     facts = replace(WELL, attempts=[an_attempt(outcome=AttemptOutcome.PREEMPTED, exit=None), second])
     assert kinds(replace(facts, logs={1: WHOLE[:500], 2: WHOLE})) == []
     assert kinds(replace(facts, logs={1: WHOLE[:500].replace(b"\n2 ", b"\n2 2 "), 2: WHOLE})) == ["lost"]
-
-
-def test_what_a_dead_host_hid_may_be_missing_until_the_bill_is_there() -> None:
-    """A machine that came up unseen: 36 s at $1 per hour are a cent."""
-    hidden = replace(WELL, machines=[replace(WELL.machines[0], usd=WELL.machines[0].usd + Decimal("0.009"))])
-    assert kinds(hidden) == ["ledger"]
-    rate = replace(hidden, machines=[replace(hidden.machines[0], usd_per_hour=Decimal(1))])
-    assert kinds(replace(rate, struck=[Fault(kind="host_dies", lasts=36.0)])) == []
-    assert kinds(replace(rate, struck=[Fault(kind="host_dies", lasts=30.0)])) == ["ledger"]
 
 
 def test_only_a_job_with_checkpoints_goes_on_in_the_middle() -> None:
