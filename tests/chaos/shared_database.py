@@ -154,9 +154,8 @@ class Crowd:
         self.clouds.await_ends()
         made = self.clouds.made()
         for run in store.runs():
-            if (
-                run.id not in self._plans
-            ):  # what is left of an order that a kill cut short is no machine: it costs nothing
+            if run.id not in self._plans:
+                # What is left of an order that a kill cut short is no machine, and costs nothing.
                 if any(machine.name == run.name.removeprefix("stray-") for machine in made):
                     yield f"{run.name}: only the reaper ended it"
                 continue
