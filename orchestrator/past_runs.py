@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from typing import TYPE_CHECKING
 
 from orchestrator import costs
@@ -34,6 +35,21 @@ def estimates(
     """What is known of a job now."""
     past = read(store, spec.name, spec.project)
     return Estimates(spec, past, digest=digest, expected_hours=expected_hours, speeds=speeds)
+
+
+def measured_speeds(store: Store) -> Speeds:
+    """How fast GPUs are beside each other, by the benchmarks of this store; read when somebody asks for the first."""
+
+    @cache
+    def read() -> Speeds:
+        from orchestrator.benchmarks import speeds
+
+        return speeds.relative(store.benchmarks.results())
+
+    def speed(gpu: str, count: int) -> float | None:
+        return read()(gpu, count)
+
+    return speed
 
 
 def expectation(store: Store, spec: Spec, *, digest: str | None = None) -> Expectation | None:

@@ -33,7 +33,8 @@ class Ranked(NamedTuple):
     """An offer with what the job would cost there, and why it is passed over (None: it is not).
 
     `is_stale`: not of now, but the last that was heard of a cloud that does not answer. `estimate` is how long the job
-    takes there, where a job is asked about; `is_best`: no other offer is both cheaper and sooner done.
+    takes there, where a job is asked about; `is_best`: no other offer is both cheaper and sooner done. `usd_per_work`
+    is what a unit of some work costs there, where that was asked for and such a machine has been measured.
     """
 
     offer: Offer
@@ -44,6 +45,7 @@ class Ranked(NamedTuple):
     is_stale: bool = False
     estimate: Estimate | None = None
     is_best: bool = False
+    usd_per_work: Decimal | None = None
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,15 @@ class Wanted:
     spot: bool | None = None
 
 
+class Rate(Protocol):
+    """How fast a machine does some work."""
+
+    def usd_per_unit(self, usd_per_hour: Decimal) -> Decimal: ...
+
+
+Rates = Mapping[tuple[str, int], Rate]  # by GPU and how many
+
+
 class Asked(Protocol):
     """A question about prices: who is asked what, and what an offer is worth to whoever asks."""
 
@@ -119,8 +128,11 @@ def rank(
 class Market:
     """The clouds that one question goes to, perhaps again and again: opened once, so that they keep what they keep."""
 
-    def __init__(self, asked: Asked, *, home: Home, env: Mapping[str, str], now: Now = utc_now) -> None:
-        """Asks nobody anything. Raises UnknownName."""
+    def __init__(
+        self, asked: Asked, *, home: Home, env: Mapping[str, str], now: Now = utc_now, work: Rates | None = None
+    ) -> None:
+        """Asks nobody anything. `work` is what GPUs do of it, for its price. Raises UnknownName."""
+        self._work = work or {}
         self._asked, self._now = asked, now
         self._opened, self._closed = open_all(named(asked.providers), home=home, env=env, now=now)
         self._traits = {provider.name: provider.traits for provider in self._opened}
@@ -142,9 +154,18 @@ class Market:
             if answer.unusable is not None and answer.offers:
                 passed_over[provider.name] = answer.unusable
         ranked += [item for name in unavailable for item in self._last_heard(name)]
+        ranked = [self._priced(item) for item in ranked] if self._work else ranked
         key = _ORDERS[sort]
         ranked.sort(key=lambda item: (key(item), item.total_usd, item.offer.provider, item.offer.offer_id))
         return Ranking(offers=mark(ranked), unavailable=unavailable, passed_over=passed_over)
+
+    def _priced(self, item: Ranked) -> Ranked:
+        """With what a unit of work costs there, all that runs by the hour counted."""
+        offer = item.offer
+        rate = self._work.get((offer.gpu or "", offer.gpu_count))
+        if rate is None:
+            return item
+        return item._replace(usd_per_work=rate.usd_per_unit(offer.usd_per_hour + offer.other_usd_per_hour))
 
     def _ask(self, provider: Provider) -> _Answer:
         queries = self._asked.own_queries if provider.traits.owned else self._asked.queries
@@ -210,6 +231,7 @@ _ORDERS: Mapping[str, Callable[[Ranked], _Key]] = {
     "hour": lambda item: (False, item.offer.usd_per_hour),
     "gpu-hour": lambda item: _least(item.offer.usd_per_gpu_hour),
     "tflop": lambda item: _least(usd_per_tflop_hour(item.offer)),
+    "work": lambda item: _least(item.usd_per_work),
     "reliability": lambda item: (item.offer.reliability is None, -(item.offer.reliability or 0)),
     "provider": lambda item: (False, item.offer.provider),
 }

@@ -222,7 +222,7 @@ def plan(spec: Spec, *, store: Store, home: Home, env: Mapping[str, str], ships_
     opened, closed = clouds.open_all(clouds.named(spec.place.providers), home=home, env=env)
     shipped = Decimal(ships_bytes) / GB
     note = PriceHistory(home).note
-    expected = past_runs.estimates(store, spec)
+    expected = past_runs.estimates(store, spec, speeds=past_runs.measured_speeds(store))
     ranking = placement.quote(
         spec, opened, remembered=store.remembered(), expected=expected, ingress_gb=shipped, note=note
     )

@@ -218,6 +218,7 @@ def offer_document(ranked: Ranked, *, now: datetime) -> Json:
         "ingress_usd_per_gb": _money(offer.ingress_usd_per_gb),
         "other_usd_per_hour": _money(offer.other_usd_per_hour),
         "usd_per_tflop_hour": _quotient(usd_per_tflop_hour(offer)),
+        "usd_per_work": _quotient(ranked.usd_per_work),
         "source": offer.source,
         "age_seconds": max(0, round((now - offer.fetched_at).total_seconds())),
         "stale": ranked.is_stale,

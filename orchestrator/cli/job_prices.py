@@ -54,6 +54,7 @@ def show_job_prices(
     """Print the offers, and write the picture when one is wanted. Raises SpecError, SubmissionError."""
     from orchestrator.clouds import utc_now
     from orchestrator.job_prices import Changes, ask_for
+    from orchestrator.past_runs import measured_speeds
     from orchestrator.prices import Market
     from orchestrator.reports.job_chart import job_page
 
@@ -68,8 +69,10 @@ def show_job_prices(
         egress_gb=question.egress,
         ingress_gb=question.ingress,
     )
-    asked = ask_for(train_yaml(file), changes, store=session.store, home=session.home, env=session.env)
-    ranking = Market(asked, home=session.home, env=session.env).rank(sort=form.sort, seconds=question.timeout)
+    store, home, env = session.store, session.home, session.env
+    asked = ask_for(train_yaml(file), changes, store=store, home=home, env=env, speeds=measured_speeds(store))
+    market = Market(asked, home=home, env=env, work=question.rates(session))
+    ranking = market.rank(sort=form.sort, seconds=question.timeout)
     say_who_is_missing(ranking)
     code = show_offers(ranking, form)
     if not (form.as_json or form.as_csv):

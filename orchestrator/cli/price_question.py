@@ -11,7 +11,7 @@ from orchestrator.cli.output import say
 if TYPE_CHECKING:
     from orchestrator.cli.session import Session
     from orchestrator.placement import Ranking
-    from orchestrator.prices import Market
+    from orchestrator.prices import Market, Rates
 
 Record = TypeVar("Record")
 
@@ -28,6 +28,7 @@ class Question:
     disk: Decimal | None
     egress: Decimal | None
     ingress: Decimal | None
+    per: str | None
     timeout: float
 
     def market(self, session: Session) -> Market:
@@ -37,7 +38,20 @@ class Question:
         wanted = Wanted(gpus=self.gpus, providers=self.providers, regions=self.regions, spot=self.spot)
         amounts = {"hours": self.hours, "disk_gb": self.disk, "egress_gb": self.egress, "ingress_gb": self.ingress}
         work = Work(**{name: amount for name, amount in amounts.items() if amount is not None})
-        return Market(Stated(wanted, work), home=session.home, env=session.env)
+        return Market(Stated(wanted, work), home=session.home, env=session.env, work=self.rates(session))
+
+    def rates(self, session: Session) -> Rates | None:
+        """What the benchmarks in the store say of the work that is asked for."""
+        if self.per is None:
+            return None
+        from orchestrator.benchmarks import speeds
+        from orchestrator.cli.errors import Stop
+
+        rows = session.store.benchmarks.results()
+        if found := speeds.rates(rows, self.per):
+            return found
+        known = ", ".join(speeds.works(rows)) or "nothing yet: gpujob bench run suite.yaml"
+        raise Stop(f"--per {self.per}: no benchmark has counted it on a GPU; there is {known}")
 
 
 def taken(record: type[Record], options: dict[str, Any]) -> Record:

@@ -22,7 +22,7 @@ from orchestrator.cli.price_watch import Wait, watch_options, watch_prices
 from orchestrator.cli.session import Session, pass_session
 
 MOST = 1_000_000  # hours or GB
-ORDERS = ("total", "time", "hour", "gpu-hour", "tflop", "reliability", "provider")
+ORDERS = ("total", "time", "hour", "gpu-hour", "tflop", "work", "reliability", "provider")
 
 
 def _decimal(_ctx: click.Context, _param: click.Parameter, value: float | None) -> Decimal | None:
@@ -79,6 +79,7 @@ def _amount(name: str, unit: str, help_text: str) -> Callable[[Decorated], Decor
     metavar="N",
     help=f"At most so many rows; 0 for all. Default: {ON_A_SCREEN} on a terminal, otherwise all.",
 )
+@click.option("--per", metavar="WORK", help="What a unit of work costs, such as tokens: by your benchmarks.")
 @timeout_option(20)
 @job_options
 @history_options
@@ -92,6 +93,9 @@ def prices(session: Session, /, *, sort: str, limit: int | None, as_csv: bool, a
     The total is that of the stated hours, disk and traffic. All clouds are asked at once. For one that does not answer,
     the reason is on stderr, and its last known prices are listed with their age. Without --gpu any GPU is listed, and
     your own computers in any case.
+
+    --per names a kind of work that your benchmarks have counted on some of these GPUs, and says what a unit of it
+    costs; --sort work ranks by that.
 
     --for ranks by what one job would cost, and says how long it would take, by its earlier runs. Offers marked * are
     those that no other beats in both.

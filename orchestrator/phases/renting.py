@@ -130,7 +130,8 @@ def _expected(visit: Visit) -> Estimates:
     """What earlier runs of this job tell of its time."""
     run = visit.run
     past = past_runs.read(visit.world.store, run.name, run.project)
-    return Estimates(visit.spec, past, digest=run.notes.get("bundle_digest"))
+    speeds = past_runs.measured_speeds(visit.world.store)
+    return Estimates(visit.spec, past, digest=run.notes.get("bundle_digest"), speeds=speeds)
 
 
 def _candidates(visit: Visit) -> Sequence[str]:

@@ -79,6 +79,8 @@ def _wanted(offers: Sequence[Ranked]) -> Sequence[_Fact]:
         absent.add(_WHY_NOT)
     if not any(ranked.estimate for ranked in offers):
         absent |= {_TIME, _RESTS_ON}
+    if not any(ranked.usd_per_work is not None for ranked in offers):
+        absent.add(_PER_WORK)
     return [fact for fact in _FACTS if fact.title not in absent]
 
 
@@ -170,6 +172,7 @@ def _rests_on(ranked: Ranked, _now: datetime) -> str:
 _AS_OF = "AS OF"
 _TIME = "TIME"
 _RESTS_ON = "RESTS ON"
+_PER_WORK = "PER UNIT"
 _WHY_NOT = "WHY NOT"
 _GPU = "GPU"
 _SORTED_BY = {
@@ -178,6 +181,7 @@ _SORTED_BY = {
     "hour": "PRICE",
     "gpu-hour": "PER GPU",
     "tflop": "PER TFLOP",
+    "work": _PER_WORK,
     "reliability": "RELIABLE",
     "provider": "WHERE",
 }
@@ -195,6 +199,7 @@ _FACTS = (
     _Fact("PRICE", 0, _price, right=True),
     _Fact("PER GPU", 9, lambda ranked, _: _rate(ranked.offer.usd_per_gpu_hour, "h"), right=True),
     _Fact("PER TFLOP", 10, lambda ranked, _: _rate(usd_per_tflop_hour(ranked.offer), "h"), right=True),
+    _Fact(_PER_WORK, 0, lambda ranked, _: words.fine(ranked.usd_per_work), right=True),
     _Fact("DISK/GB-MO", 7, lambda ranked, _: _per_gb(ranked.offer.disk_usd_per_gb_month), right=True),
     _Fact("EGRESS/GB", 6, lambda ranked, _: _per_gb(ranked.offer.egress_usd_per_gb), right=True),
     _Fact("INGRESS/GB", 12, lambda ranked, _: _per_gb(ranked.offer.ingress_usd_per_gb), right=True),

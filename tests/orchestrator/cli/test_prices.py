@@ -17,6 +17,7 @@ import providers
 from orchestrator.cli import offer_list, prices
 from orchestrator.clouds import UnknownName
 from orchestrator.prices import ORDERS, Wanted, Work, rank
+from orchestrator.store.rows import ResultRow
 from providers.base import OfferQuery, Offers, Provider, Settings, Traits
 from tests.fakes.memory_provider import MemoryProvider, Outage, offer
 from tests.orchestrator.cli.conftest import Command
@@ -329,3 +330,23 @@ def test_no_more_is_imported_than_a_list_of_prices_needs(scene: Scene, form: str
 def test_a_list_of_prices_opens_no_store(gpujob: Command, scene: Scene) -> None:
     assert gpujob("prices").code == 0
     assert not (scene.home.root / "store.db").exists()
+
+
+def test_what_a_unit_of_work_costs_by_ones_own_benchmarks(scene: Scene, gpujob: Command) -> None:
+    store = scene.store()
+    run = scene.run()
+    rate: dict[str, Any] = {"suite": "s", "task": "gpt", "target": "gpu", "provider": "vast", "sweep_id": "b-1"}
+    rate |= {"machine": "", "gpu_count": 1, "is_simulated": False, "unit": "tokens/s", "better": "higher"}
+    rate |= {"work": "tokens", "is_main": True, "repeats": [1.0], "usd_per_hour": Decimal(1), "at": scene.now}
+    store.benchmarks.add_results(
+        [ResultRow(run_id=run.id, metric="tokens", gpu="RTX4090", value=1000.0, testbed={}, **rate)]
+    )
+    store.close()
+    said = gpujob("prices", "--per", "tokens", "--sort", "work", "--json")
+    priced = [(offer["gpu"], offer["usd_per_work"]) for offer in said.json]
+    assert said.code == 0 and priced[0][0] == "RTX4090" and float(priced[0][1]) > 0
+    assert all(usd is None for gpu, usd in priced if gpu != "RTX4090")
+    assert "PER UNIT" in gpujob("prices", "--per", "tokens").text
+    assert "PER UNIT" not in gpujob("prices").text
+    refused = gpujob("prices", "--per", "epochs")
+    assert refused.code == 2 and "there is tokens" in refused.err
