@@ -17,6 +17,11 @@ from orchestrator.store.rows import ResultRow
 
 USD_PER_HOUR = "usd_per_hour"  # what the machine was rented for: a series as every other
 
+TESTBED = (  # what is noted of it with every result
+    "commit", "code", "image", "image_digest", "driver", "cuda", "cpu_model", "cpus", "memory_bytes", "region", "spot",
+    "host",
+)  # fmt: skip
+
 _SECONDS = {"better": "lower", "unit": "s", "work": None}
 _RATE = {"better": "lower", "unit": "$/h", "work": None}
 

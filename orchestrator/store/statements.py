@@ -97,6 +97,11 @@ class Statements:
         return select(*EVENTS.columns).where(of_run, events.c.id > bindparam("after")).order_by(events.c.id)
 
     @cached_property
+    def events_of(self) -> Executable:
+        of_kind = events.c.kind == bindparam("kind", type_=AnyText())
+        return select(*EVENTS.columns).where(events.c.run_id.in_(_THESE_RUNS), of_kind).order_by(events.c.id)
+
+    @cached_property
     def spent(self) -> Executable:
         return select(charges.c.run_id, charges.c.amount_usd).where(charges.c.run_id.in_(_THESE_RUNS))
 

@@ -141,6 +141,10 @@ class Store:
         """What happened to a run, in order, from after the event with that id."""
         return [EVENTS.record(row) for row in self._select(self._sql.events, run=run_id, after=after)]
 
+    def events_of(self, run_ids: Sequence[str], kind: str) -> list[Event]:
+        """What happened to these runs of one kind; of each run in order."""
+        return [EVENTS.record(row) for row in self._select_in(self._sql.events_of, run_ids, kind=kind)]
+
     def charges(
         self, *, run_id: str | None = None, since: datetime | None = None, until: datetime | None = None
     ) -> list[ChargeRow]:
@@ -305,10 +309,10 @@ class Store:
         with self._database.read() as connection:
             return connection.execute(statement, parameters).all()
 
-    def _select_in(self, statement: Executable, run_ids: Sequence[str]) -> Iterator[Sequence[Any]]:
+    def _select_in(self, statement: Executable, run_ids: Sequence[str], **parameters: Any) -> Iterator[Sequence[Any]]:
         """Rows of a statement about these runs, in batches that every database takes."""
         for start in range(0, len(run_ids), _BATCH):
-            yield from self._select(statement, run_ids=run_ids[start : start + _BATCH])
+            yield from self._select(statement, run_ids=run_ids[start : start + _BATCH], **parameters)
 
 
 def _utc_now() -> datetime:

@@ -1,0 +1,133 @@
+"""What went wrong in sweeps: jobs that did not succeed, machines that were lost under them, clouds that kept silent.
+
+Each is said once, with the sweep it belongs to. Reads records; asks the store for events and charges only.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from orchestrator import ledger
+from orchestrator.benchmarks import results as kept
+from orchestrator.records import Attempt, AttemptOutcome, Event, Outcome, Run
+from orchestrator.reports import words
+from orchestrator.store.rows import CellRow, ResultRow
+from orchestrator.store.store import Store
+
+# A run's own end: a lost machine is another attempt's, if there is one.
+_LOST = (
+    AttemptOutcome.PREEMPTED,
+    AttemptOutcome.HOST_LOST,
+    AttemptOutcome.BAD_HOST,
+    AttemptOutcome.NEVER_BOOTED,
+)
+_KINDS: Mapping[Outcome, str] = {
+    Outcome.FAILED: "failed",
+    Outcome.TIMED_OUT: "timed out",
+    Outcome.LOST: "failed",
+    Outcome.ERROR: "failed",
+    Outcome.REAPED: "failed",
+    Outcome.NO_CAPACITY: "nothing to rent",
+    Outcome.REFUSED: "refused",
+    Outcome.CANCELLED: "cancelled",
+    Outcome.STOPPED_BY_BUDGET: "stopped by budget",
+}
+_NO_ANSWER = "did not answer"  # as the phase that asks clouds words it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Incident:
+    """`kind`: failed, timed out, nothing to rent, refused, cancelled, stopped by budget, not measured, preempted, host
+    lost, bad host, never booted, or unanswered. `run_id` is one of them where several runs had the same trouble.
+    """
+
+    at: datetime
+    sweep_id: str
+    run_id: str
+    kind: str
+    text: str
+
+
+def of(
+    store: Store,
+    cells: Sequence[CellRow],
+    runs: Mapping[str, Run],
+    attempts: Mapping[str, Sequence[Attempt]],
+    results: Iterable[ResultRow],
+) -> list[Incident]:
+    """Of all these cells' runs, the newest first."""
+    measured: dict[str, list[ResultRow]] = defaultdict(list)
+    for row in results:
+        measured[row.run_id].append(row)
+    found: list[Incident] = []
+    for cell in cells:
+        run = runs[cell.run_id]
+        found += _of_machines(store, cell, attempts[run.id])
+        if run.is_over and (incident := _of_end(cell, run, measured[run.id])) is not None:
+            found.append(incident)
+    found += _unanswered({cell.run_id: cell for cell in cells}, store.events_of(list(runs), "offer"))
+    return sorted(found, key=lambda one: (one.at, one.run_id), reverse=True)
+
+
+def job(cell: CellRow) -> str:
+    """mnist on clouds RTX4090 vast: what the suite calls this job."""
+    parts = [cell.target, cell.gpu, cell.provider if cell.provider != cell.target else ""]
+    return f"{cell.task} on {' '.join(part for part in parts if part)}"
+
+
+def _of_machines(store: Store, cell: CellRow, attempts: Sequence[Attempt]) -> Iterator[Incident]:
+    lost = [attempt for attempt in attempts if attempt.outcome in _LOST]
+    charges = store.charges(run_id=cell.run_id) if lost else []
+    for attempt in lost:
+        usd = ledger.total(charge for charge in charges if charge.attempt == attempt.number)
+        kind = str(attempt.outcome).replace("_", " ")
+        after = attempt.number < attempts[-1].number
+        yield Incident(
+            at=_ended(attempt),
+            sweep_id=cell.sweep_id,
+            run_id=cell.run_id,
+            kind=kind,
+            text=f"{job(cell)}: attempt {attempt.number} on {words.place(attempt)} {words.hardware(attempt.offer)}, "
+            f"{_lasted(attempt)}{words.money(usd)}{f'; attempt {attempt.number + 1} followed' if after else ''}",
+        )
+
+
+def _lasted(attempt: Attempt) -> str:
+    if attempt.billing_from is None:
+        return ""
+    return f"{words.duration((_ended(attempt) - attempt.billing_from).total_seconds())}, "
+
+
+def _ended(attempt: Attempt) -> datetime:
+    return attempt.running_until or attempt.gone_at or attempt.created_at
+
+
+def _of_end(cell: CellRow, run: Run, measured: Sequence[ResultRow]) -> Incident | None:
+    text = run.error or ""
+    kind = _KINDS.get(run.outcome) if run.outcome is not None else None
+    if kind is None:
+        missing = kept.missing(run, measured)
+        if not missing:
+            return None
+        kind, text = "not measured", f"the job succeeded and did not report {', '.join(missing)}"
+    at = run.ended_at or run.phase_since
+    said = f"{job(cell)}: {text}" if text else job(cell)
+    return Incident(at=at, sweep_id=cell.sweep_id, run_id=run.id, kind=kind, text=said)
+
+
+def _unanswered(cells: Mapping[str, CellRow], events: Iterable[Event]) -> Iterator[Incident]:
+    """One for each cloud and sweep, however often it was asked."""
+    grouped: dict[tuple[str, str], list[Event]] = defaultdict(list)
+    for event in events:
+        if _NO_ANSWER in event.text:
+            grouped[cells[event.run_id].sweep_id, str(event.details.get("provider", ""))].append(event)
+    for (sweep_id, _), silent in grouped.items():
+        first = min(silent, key=lambda event: event.at)
+        jobs = words.plural(len({event.run_id for event in silent}), "job")
+        times = f"{words.plural(len(silent), 'time')} to {jobs}"
+        yield Incident(
+            at=first.at, sweep_id=sweep_id, run_id=first.run_id, kind="unanswered", text=f"{first.text} ({times})"
+        )
