@@ -27,11 +27,12 @@ _LEAST_PERCENT = 0.4
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of a chart, in pieces where there is a gap. Spots are dots that stand for themselves."""
+    """One line of a chart, in pieces where there is a gap. Spots are dots for themselves; a level has no dots."""
 
     label: str
     pieces: Sequence[Sequence[Dot]]
     is_spots: bool = False
+    is_level: bool = False
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def _curve(curve: Curve, xs: Range, ys: Range, *, strength: float, axes: Axes) -
         if len(places) > 1:
             line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
             yield f'<polyline class="curve" stroke="currentColor" fill="none"{faint} points="{line}"/>'
-        if count <= _FEW_DOTS or len(places) == 1:
+        if len(places) == 1 or (count <= _FEW_DOTS and not curve.is_level):
             for (x, y), (at, value) in zip(places, piece, strict=True):
                 kind = "spot" if curve.is_spots else "dot"
                 read = escape(f"{curve.label} {axes.y_format(value)} at {axes.x_format(at)}".strip())
