@@ -23,8 +23,9 @@ SECONDS = result(metric="wall_seconds", unit="s", better="lower", work=None, is_
 ROWS = [result(), SECONDS]
 
 
-def example(kind: str, number: int = 0) -> str:
-    return re.findall(rf"^```{kind}\n(.*?)^```$", DOCS.read_text(), re.MULTILINE | re.DOTALL)[number]
+def example(kind: str) -> str:
+    found: list[str] = re.findall(rf"^```{kind}\n(.*?)^```$", DOCS.read_text(), re.MULTILINE | re.DOTALL)
+    return found[0]
 
 
 def test_examples_in_the_documentation_are_what_is_written() -> None:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def logged(uri: str, experiment: str = "gpujob/nightly") -> list[Any]:
-    from mlflow.tracking import MlflowClient
-
-    client = MlflowClient(tracking_uri=uri)
+    client = import_module("mlflow.tracking").MlflowClient(tracking_uri=uri)
     place = client.get_experiment_by_name(experiment)
     return list(client.search_runs([place.experiment_id], order_by=["start_time"]))
 
@@ -56,12 +55,9 @@ def test_what_is_there_is_not_logged_again(folder: str) -> None:
 
 
 def test_what_broke_off_is_finished_and_not_doubled(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from mlflow.exceptions import MlflowException
-    from mlflow.tracking import MlflowClient
-
-    gone = MlflowException("the server is gone\x1b[31m")
+    gone = import_module("mlflow.exceptions").MlflowException("the server is gone\x1b[31m")
     with (
-        fails(monkeypatch, MlflowClient, "log_batch", gone),
+        fails(monkeypatch, import_module("mlflow.tracking").MlflowClient, "log_batch", gone),
         pytest.raises(NotLogged, match=r"did not take the results: the server is gone$"),
     ):
         log_to_mlflow([result()], folder)
