@@ -44,5 +44,5 @@ def words(row: ResultRow, change: ChangeRow) -> str:
     which = "worse" if change.is_worse else "better"
     differs = ", ".join(f"{name} {before} -> {after}" for name, (before, after) in change.differs.items())
     level = f"{change.before:.6g} -> {change.after:.6g}{unit} ({share}, {which})"
-    what = f"{row.task} {row.metric} on {series.machine_words(row)}: {level} since {change.run_id}"
+    what = f"{series.name(row)}: {level} since {change.run_id}"
     return f"{what}; {differs}" if differs else what

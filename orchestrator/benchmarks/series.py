@@ -32,6 +32,11 @@ class Series:
         return self.newest.metric
 
     @property
+    def name(self) -> str:
+        """In words: mnist samples_per_second on vast RTX4090."""
+        return name(self.newest)
+
+    @property
     def values(self) -> list[float]:
         return [row.value for row in self.rows]
 
@@ -41,6 +46,11 @@ def key(row: ResultRow) -> str:
     gpu = f"{row.gpu}:{row.gpu_count}" if row.gpu_count else "cpu"
     parts = [row.suite, row.task, row.target, row.metric, row.provider, row.machine, gpu]
     return "/".join([*parts, *(["simulated"] if row.is_simulated else [])])
+
+
+def name(row: ResultRow) -> str:
+    """Of the series of a result, in words: mnist samples_per_second on vast RTX4090."""
+    return f"{row.task} {row.metric} on {machine_words(row)}"
 
 
 def machine_words(row: ResultRow) -> str:
@@ -90,5 +100,5 @@ def _change(rows: Sequence[ResultRow], found: change_points.ChangePoint, at: dat
         after=found.after,
         p_value=found.p_value,
         is_worse=(found.after > found.before) == (first.better == "lower"),
-        differs=differs(rows[found.index - 1], first),
+        differs=differs(rows[max(found.index - 2, 0)], rows[found.noticed]),  # where it is put may be a night off
     )

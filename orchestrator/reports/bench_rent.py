@@ -15,8 +15,8 @@ from itertools import groupby
 from orchestrator.benchmarks.series import machine_words
 from orchestrator.benchmarks.value import Price, frontier
 from orchestrator.reports import words
-from orchestrator.reports.bench_frontier import Spot, picture
 from orchestrator.reports.page import safe
+from orchestrator.reports.scatter import Axis, Dot, scatter
 
 _AMOUNTS = {1: "", 1000: "1,000 ", 10**6: "million ", 10**9: "billion "}
 _LEAST_USD = Decimal("0.01")
@@ -108,24 +108,27 @@ def _sentences(market: _Market) -> Iterator[str]:
 
 def _box(market: _Market) -> str:
     numbered = list(enumerate(market.prices, 1))
-    spots = [
-        Spot(
-            number=number,
-            label=market.name(price),
-            seconds=price.seconds * market.amount,
-            usd=float(price.usd) * market.amount,
-            is_best=price in market.best,
-        )
-        for number, price in numbered
-        if price.is_rented
-    ]
-    drawn = picture(spots, title=f"{market.task}: time against money", x_format=words.duration, y_format=_dollars)
+    dots = [_dot(number, price, market) for number, price in numbered if price.is_rented]
+    title = f"{market.task}: time against money"
+    time, money = Axis(f"time for one {market.unit}", words.duration, is_seconds=True), Axis("money", _dollars)
+    drawn = scatter(dots, title=title, x=time, y=money) if len(dots) > 1 else ""
     head = f'<th class="n">No.</th><th>Per {safe(market.unit)}</th><th class="n">Time</th>'
     head += '<th class="n">Cost</th><th class="n">By the hour</th>'
     rows = "".join(_row(number, price, market) for number, price in numbered)
     return (
         f'<div class="box told"><p>{safe(" ".join(_sentences(market)))}</p>{drawn}'
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div></div>'
+    )
+
+
+def _dot(number: int, price: Price, market: _Market) -> Dot:
+    name, is_best = market.name(price), price in market.best
+    return Dot(
+        price.seconds * market.amount,
+        float(price.usd) * market.amount,
+        f"{name}: {market.time(price)}, {market.cost(price)}",
+        number if is_best else None,
+        name if is_best else "",
     )
 
 

@@ -87,7 +87,7 @@ class Nights:
         for one in known.values():
             for change in series.changes(one, self.at):
                 self.store.benchmarks.add_change(change)
-                told.append(keeping.words(one, change))
+                told.append(keeping.words(one.newest, change))
         return told
 
     def _run(self, sweep: SweepRow, number: int, job: Job) -> Run:
