@@ -131,6 +131,8 @@ def follow(
             busy = True
             yield output
         if run.is_over or run.possibly_billing:
+            if not run.is_over:
+                look_after()  # nobody may be asking its cloud any more
             yield Over(run)
             return
         if clock() - looked_after >= LOOK_AFTER:

@@ -20,6 +20,7 @@ from orchestrator import ledger, unclear
 from orchestrator.clouds import ask_all
 from orchestrator.records import Attempt, AttemptOutcome, Event, Json, Outcome, Phase, Run
 from orchestrator.rounds import surviving
+from orchestrator.same_account import ACCOUNT, account_of
 from orchestrator.store.errors import StoreConflict, StoreError
 from orchestrator.store.store import Store
 from orchestrator.submission import new_run_id
@@ -101,12 +102,13 @@ def adopt(world: World, found: Found) -> Run | None:
     Raises ProviderError when its cloud cannot be asked, and StoreError.
     """
     provider = world.provider(found.instance.provider)
+    account = account_of(provider)
     try:
         instance = provider.get(found.instance.id)
     except NotFound:
         return None  # the list was late
     run_id = new_run_id(world.store, world.home)
-    run, attempt = _rows(run_id, found, instance, world.store.now())
+    run, attempt = _rows(run_id, found, instance, account, world.store.now())
     at, what = run.created_at, f"{instance.name} ({instance.id})"
     events = [_event(run, at, f"{instance.provider} holds {what}: {found.why}. It is ended")]
     if found.run is not None:
@@ -264,7 +266,7 @@ def _found(instance: Instance, verdict: Verdict, why: str) -> Found:
     return Found(instance=instance, verdict=verdict, why=why)
 
 
-def _rows(run_id: str, found: Found, instance: Instance, now: datetime) -> tuple[Run, Attempt]:
+def _rows(run_id: str, found: Found, instance: Instance, account: str, now: datetime) -> tuple[Run, Attempt]:
     """A run whose only attempt is about to be torn down. What was paid for once is not booked again."""
     name, verdict = f"stray-{instance.name}", {"outcome": Outcome.REAPED.value, "error": None}
     run = Run(
@@ -299,6 +301,7 @@ def _rows(run_id: str, found: Found, instance: Instance, now: datetime) -> tuple
             "cloud_name": instance.name,
             "asked_at": (found.run or instance).created_at.isoformat(),
             "paid_by_its_run": found.booked,
+            ACCOUNT: account,
         },
     )
     return run, attempt

@@ -104,7 +104,7 @@ class Bookkeeper:
         late: list[ChargeRow] = []
         wait = timedelta()
         try:
-            provider = self.world.provider(attempt.provider)
+            provider = self.world.provider_of(attempt)
             late = _learnt_late(provider, attempt, booked, now)
             wait = timedelta(seconds=provider.traits.bill_seconds)
             charges = list(provider.charges(machine_of(run, attempt), attempt.created_at))

@@ -17,7 +17,8 @@ from jobs.machine import Machine
 from jobs.transport.base import Transport
 from orchestrator import secrets
 from orchestrator.home import Home, RunFolder
-from orchestrator.records import Json
+from orchestrator.records import Attempt, Json
+from orchestrator.same_account import SameAccount
 from orchestrator.store.store import Store
 from providers import names, open_provider
 from providers.base import Access, LocalAccess, Now, Offer, Provider, Settings, SshAccess
@@ -89,6 +90,10 @@ class World:
                 settings = Settings(home=self.home.root, env=self.env, now=self.clock)
                 self._providers[name] = open_provider(name, settings)
             return self._providers[name]
+
+    def provider_of(self, attempt: Attempt) -> Provider:
+        """The cloud of an attempt's machine, as far as what it says of that machine may be believed."""
+        return SameAccount(self.provider(attempt.provider), attempt)
 
     def use(self, *providers: Provider) -> World:
         """Put these in place of the registered ones of their names."""

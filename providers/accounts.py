@@ -1,7 +1,7 @@
-"""An account at a cloud that is asked over HTTP with one key, and the one client that is kept for it.
+"""An account at a cloud: the key that it is asked with over HTTP, the one client that is kept for it, and its name.
 
-Owns what a key and an endpoint must look like, and when a client is made anew. Knows no cloud: where a key is found is
-each cloud's own account.py. Connects nowhere.
+Owns what a key and an endpoint must look like, when a client is made anew, and how often is asked whose credentials
+are. Knows no cloud: where a key is found is each cloud's own account.py. Connects nowhere.
 """
 
 from __future__ import annotations
@@ -9,9 +9,16 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from ipaddress import ip_address
 from typing import Generic, Protocol, TypeVar
 from urllib.parse import urlsplit
+
+from providers.base import Now
+from providers.errors import AuthFailed, NotFound, ProviderError, Rejected
+
+FAILURE_KEPT = timedelta(seconds=30)
+_SAYS_NOTHING = (AuthFailed, NotFound, Rejected)  # of who is asking; it may answer everything else
 
 
 @dataclass(frozen=True)
@@ -76,3 +83,38 @@ class Connection(Generic[Kept]):
             client, self._client = self._client, None
         if client is not None:
             client.close()
+
+
+class Whose:
+    """Which account the credentials belong to: asked once for each, however many want to know at a time.
+
+    What failed is remembered for a while, so that a cloud that does not say it is not asked by every visit.
+    """
+
+    def __init__(self, now: Now) -> None:
+        self._now = now
+        self._lock = threading.Lock()
+        self._of: object = None
+        self._said: str | ProviderError = ""
+        self._until: datetime | None = None  # None: for as long as these credentials are used
+
+    def account(self, credentials: object, ask: Callable[[], str]) -> str:
+        """What `ask` says of these credentials; "" when they may not know it. Raises what else `ask` raises."""
+        with self._lock:
+            if self._of != credentials or (self._until is not None and not self._is_kept(self._until)):
+                self._said, self._until = self._answer(ask)
+                self._of = credentials
+            if isinstance(self._said, ProviderError):
+                raise self._said
+            return self._said
+
+    def _answer(self, ask: Callable[[], str]) -> tuple[str | ProviderError, datetime | None]:
+        try:
+            return ask(), None
+        except _SAYS_NOTHING:
+            return "", self._now() + FAILURE_KEPT
+        except ProviderError as error:
+            return error, self._now() + FAILURE_KEPT
+
+    def _is_kept(self, until: datetime) -> bool:
+        return timedelta() < until - self._now() <= FAILURE_KEPT

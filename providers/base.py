@@ -323,6 +323,15 @@ class Provider(Protocol):
         """Why nothing can be rented as things are set up (no key), without asking the cloud; None when it may go."""
         ...
 
+    def account(self) -> str:
+        """Whose the credentials are that are used now: short, the same for ever, not secret.
+
+        A cloud says "not found" of another account's machines, too: that word counts in the account that made them.
+        "" where there are no accounts, or where these credentials may not say it. Asked once for each credentials, and
+        kept in memory. Raises Unreachable and Throttled.
+        """
+        ...
+
     def check(self) -> Check:
         """Ask the cloud whether we could rent there. Makes nothing, costs nothing, and raises nothing."""
         ...

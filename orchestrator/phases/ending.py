@@ -21,6 +21,7 @@ from orchestrator.phases.running import fate, pull_checkpoint, read_metrics, val
 from orchestrator.phases.visit import Next, Visit
 from orchestrator.records import AttemptOutcome, Json, Outcome, Phase
 from orchestrator.reports.html import write_report
+from orchestrator.same_account import AnotherAccount
 from orchestrator.settlement import is_final, machine_of
 from orchestrator.store.errors import StoreError
 from providers.errors import NotFound, ProviderError
@@ -73,6 +74,8 @@ def teardown(visit: Visit) -> Next:
         _look(visit)
     except NotFound:
         return _gone(visit)
+    except AnotherAccount as error:
+        return _still_there(visit, str(error), doubt=timedelta())
     except ProviderError as error:
         return _still_there(visit, f"{attempt.provider}: {error}")
     return _still_there(visit, "its cloud still shows it")
@@ -198,8 +201,9 @@ def _gone(visit: Visit) -> Next:
     return Next(Phase.SETTLE)
 
 
-def _still_there(visit: Visit, why: str) -> Next:
-    if visit.since("still there") > BILLING_DOUBT and not visit.run.possibly_billing:
+def _still_there(visit: Visit, why: str, *, doubt: timedelta = BILLING_DOUBT) -> Next:
+    """`doubt` is for how long nothing is said: most of what goes wrong here passes by itself."""
+    if visit.since("still there") >= doubt and not visit.run.possibly_billing:
         visit.run.possibly_billing = True
         visit.note(
             "warning",

@@ -13,7 +13,7 @@ from decimal import Decimal
 
 from jobs.spec import Spec
 from jobs.transport import keys
-from orchestrator import ledger, past_runs, placement, secrets
+from orchestrator import ledger, past_runs, placement, same_account, secrets
 from orchestrator import unclear as unclear_creates
 from orchestrator.estimates import Estimates
 from orchestrator.phases import setting_aside, turns
@@ -59,9 +59,11 @@ def quote(visit: Visit) -> Next:
     if turns.must_wait(visit):
         return visit.stay(turns.LOOK_SECONDS)
     names = [name for name in _candidates(visit) if name not in _refused(visit)]
+    providers = [visit.world.provider(name) for name in names]
+    same_account.ask_beside(providers)
     ranking = placement.quote(
         _for_this_attempt(visit),
-        [visit.world.provider(name) for name in names],
+        providers,
         remembered=visit.world.store.remembered(),
         tried=_tried(visit),
         expected=_expected(visit),
@@ -109,6 +111,7 @@ def provision(visit: Visit) -> Next:
         visit.close_attempt(AttemptOutcome.FAILED, str(error))
         return Next(Phase.SETTLE)
     visit.remember(asked=True, asked_at=visit.now.isoformat(), deadline=request.deadline.isoformat())
+    visit.remember(**{same_account.ACCOUNT: same_account.account_of(visit.provider)})
     visit.commit()
     try:
         instance = visit.provider.create(offer, request)

@@ -81,7 +81,7 @@ class Visit:
 
     @property
     def provider(self) -> Provider:
-        return self.world.provider(self.current.provider)
+        return self.world.provider_of(self.current)
 
     @property
     def waited(self) -> timedelta:

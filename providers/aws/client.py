@@ -101,6 +101,14 @@ class Asked:
         return f"{self.api} in {self.region}" if self.region else self.api
 
 
+@dataclass(frozen=True)
+class Login:
+    """The public half of a key: it names an account for ever."""
+
+    key_id: str
+    is_temporary: bool
+
+
 class Aws:
     """Calls to AWS's services. Safe between threads; clients are made when first used and kept."""
 
@@ -149,6 +157,19 @@ class Aws:
                 return self._opened().get_credentials() is not None
         except _ERRORS as error:
             raise translate(error, Asked(service="sts", region="", operation="get_caller_identity")) from error
+
+    def login(self) -> Login:
+        """By which key is asked now. A role's is another one every hour, of the same account."""
+        asked = Asked(service="sts", region="", operation="get_caller_identity")
+        try:
+            with self._lock:
+                found = self._opened().get_credentials()
+            key = found.get_frozen_credentials() if found is not None else None
+        except _ERRORS as error:
+            raise translate(error, asked) from error
+        if key is None:
+            raise AuthFailed("there are no AWS credentials", provider="aws")
+        return Login(key.access_key, is_temporary=bool(key.token))
 
     @property
     def home_region(self) -> str:

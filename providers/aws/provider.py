@@ -16,18 +16,20 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from providers.accounts import Whose
 from providers.aws import bill, environment, mapping, public_prices, spot
 from providers.aws.address import OwnAddress
 from providers.aws.bill import Bill
 from providers.aws.cache import Cache
 from providers.aws.catalog import Catalog
+from providers.aws.identity import Identity
 from providers.aws.machines import Machines
 from providers.aws.mapping import Place
 from providers.aws.market import Market, heard, of_regions
 from providers.aws.prices import GP3_USD_PER_GB_MONTH, Download, Prices
 from providers.aws.quotas import UsedUp
 from providers.base import Charge, Check, Instance, LaunchRequest, Offer, OfferQuery, Offers, Rate, Settings, Traits
-from providers.errors import NotFound, ProviderError, QuotaExceeded
+from providers.errors import AuthFailed, NotFound, ProviderError, QuotaExceeded
 
 if TYPE_CHECKING:
     from providers.aws.client import Aws
@@ -62,6 +64,7 @@ class _Parts:
     market: Market
     machines: Machines
     bill: Bill
+    identity: Identity
 
 
 class AwsProvider:
@@ -98,6 +101,7 @@ class AwsProvider:
         self._address = address or OwnAddress(settings.env, settings.now)
         self._download = download or (lambda region: public_prices.download(region, settings.env))
         self._sleep = sleep
+        self._whose = Whose(settings.now)
         self._used_up = UsedUp(settings.now)
         self._cache = Cache(settings.home / "cache" / "aws" / environment.cache_folder(settings.env), settings.now)
 
@@ -117,6 +121,13 @@ class AwsProvider:
             return str(error)
         looked = " and ".join(str(Path(path).expanduser()) for path in files)
         return f"no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE for {looked}"
+
+    def account(self) -> str:
+        try:
+            login = self._parts.aws.login()
+        except AuthFailed:
+            return ""
+        return self._whose.account(login, lambda: self._parts.identity.account(login))
 
     def check(self) -> Check:
         from providers.aws import checks
@@ -198,7 +209,7 @@ class AwsProvider:
         catalog, prices = Catalog(aws, self._cache), Prices(aws, self._cache, now, self._download)
         machines = Machines(aws, now, self._address, simulated=self.traits.simulated, sleep=self._sleep)
         market = Market(catalog, prices, lambda: aws.home_region)
-        return _Parts(aws, catalog, prices, market, machines, Bill(aws, now))
+        return _Parts(aws, catalog, prices, market, machines, Bill(aws, now), Identity(aws, self._cache))
 
     def _rate(self, place: Place, offer: Offer) -> Decimal:
         """What the machine costs at this moment; what the offer said where nobody knows better."""

@@ -72,6 +72,9 @@ class LocalProvider(FixedRates):
     def unusable(self) -> str | None:
         return None
 
+    def account(self) -> str:
+        return ""  # a computer answers for itself, whoever asks
+
     def check(self) -> Check:
         """A price that cannot be read, or a directory that cannot be written, is all that can be wrong here."""
         try:

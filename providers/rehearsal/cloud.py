@@ -116,6 +116,10 @@ class SimulatedCloud(Protocol):
         """The variables by which gpujob, the SDK and the cloud's command line reach it, throw-away key included."""
         ...
 
+    def environment_of_another(self) -> dict[str, str]:
+        """The same with the key of another account, which has no machines and can pay for none."""
+        ...
+
 
 class Commons:
     """The plain parts of a SimulatedCloud."""

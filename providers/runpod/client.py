@@ -135,6 +135,14 @@ class Client:
         except (KeyError, TypeError, ValueError, RecursionError):  # a 5xx without JSON, or JSON without data
             raise _senseless("the account") from None
 
+    def user(self) -> str:
+        """The id of the account that the key belongs to: only GraphQL has it (docs of v2, 2026-08)."""
+        said = self._graphql("query { myself { id } }")
+        myself = said.get("myself") if isinstance(said, dict) else None
+        if not isinstance(myself, dict) or not sent.words(myself.get("id")):
+            raise _senseless("whose the key is")
+        return sent.words(myself["id"])
+
     def public_gpus(self, *, secure: bool, count: int) -> list[Json]:
         """GraphQL's list of GPU types: the one that needs no account, and that knows the least vCPUs and memory."""
         query = (
@@ -143,13 +151,16 @@ class Client:
             f"lowestPrice(input: {{gpuCount: {count}, secureCloud: {json.dumps(secure)}}}) "
             "{ uninterruptablePrice stockStatus minVcpu minMemory } } }"
         )
-        answer = self._ask("POST", "/graphql", body={"query": query}, public=True)
-        if isinstance(answer, dict) and answer.get("errors"):
-            raise translate(Answer(200, json.dumps(answer, default=str), {}))
-        return _sold(answer.get("data") if isinstance(answer, dict) else None, "gpuTypes")
+        return _sold(self._graphql(query, public=True), "gpuTypes")
 
     def close(self) -> None:
         self.session.close()
+
+    def _graphql(self, query: str, *, public: bool = False) -> Any:
+        answer = self._ask("POST", "/graphql", body={"query": query}, public=public)
+        if isinstance(answer, dict) and answer.get("errors"):
+            raise translate(Answer(200, json.dumps(answer, default=str), {}))
+        return answer.get("data") if isinstance(answer, dict) else None
 
     def _ask(
         self,

@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 from providers import pods
-from providers.accounts import Account, Connection
+from providers.accounts import Account, Connection, Whose
 from providers.base import (
     Charge,
     Check,
@@ -73,6 +73,7 @@ class Client(Source, Protocol):
     def cpus(self) -> Rows: ...
     def billing(self, pod_id: str, *, start: str, end: str) -> Rows: ...
     def balance(self) -> Json: ...
+    def user(self) -> str: ...
     def public_gpus(self, *, secure: bool, count: int) -> Rows: ...
     def close(self) -> None: ...
 
@@ -88,6 +89,7 @@ class RunpodProvider(FixedRates):
     def __init__(self, settings: Settings, *, connect: Connect | None = None) -> None:
         self._settings = settings
         self._connection = Connection(connect or self._over_http)
+        self._whose = Whose(settings.now)
         self._pods = Pods(settings.now)
         self._kept: dict[tuple[object, ...], tuple[Rows, datetime]] = {}
         self._made = MadeNames()
@@ -109,6 +111,9 @@ class RunpodProvider(FixedRates):
 
     def unusable(self) -> str | None:
         return account.read(self._settings.env).problem
+
+    def account(self) -> str:
+        return self._whose.account(account.read(self._settings.env), lambda: self._open().user())
 
     def check(self) -> Check:
         """The key and its permissions by a list of the pods; the balance, which is a note, while that is under way."""

@@ -15,8 +15,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Protocol, TypeVar
 
-from providers import pods
-from providers.accounts import Account, Connection
+from providers import pods, sent
+from providers.accounts import Account, Connection, Whose
 from providers.base import (
     Charge,
     Check,
@@ -37,6 +37,7 @@ from providers.errors import (
     OfferGone,
     ProviderError,
     Throttled,
+    Unreachable,
 )
 from providers.made import MadeNames, affordable, is_gone
 from providers.vast import account, mapping, offers
@@ -101,6 +102,7 @@ class VastProvider(FixedRates):
         self._settings = settings
         self._connection = Connection(connect or self._over_http)
         self._sleep, self._patience = sleep, patience
+        self._whose = Whose(settings.now)
         self._lock = threading.Lock()
         self._instances = Instances(settings.now)
         self._kept: dict[OfferQuery, tuple[Offers, datetime]] = {}
@@ -123,6 +125,10 @@ class VastProvider(FixedRates):
 
     def unusable(self) -> str | None:
         return account.read(self._settings.env).problem
+
+    def account(self) -> str:
+        """Needs the permission user_read."""
+        return self._whose.account(account.read(self._settings.env), self._user_id)
 
     def check(self) -> Check:
         """The key and its permissions by a list of the instances, and the credit."""
@@ -215,6 +221,11 @@ class VastProvider(FixedRates):
     def _open(self) -> Client:
         """The client for the key as it is now."""
         return self._connection.to(account.read(self._settings.env))
+
+    def _user_id(self) -> str:
+        if not (found := sent.whole(self._open().user().get("id"))):
+            raise Unreachable("Vast.ai does not say whose the key is", provider=self.name)
+        return str(found)
 
     def _in_turn(self, ask: Callable[[], Heard]) -> Heard:
         """Once more after a while: that another process of the same key has just asked says nothing of the account."""

@@ -89,6 +89,11 @@ class ProviderContract:
     names_are_remembered = True  # the cloud knows the name of a machine that is gone
 
     @pytest.fixture
+    def another(self) -> Provider | None:
+        """The same cloud with the key of another account; None where there are no accounts."""
+        return None
+
+    @pytest.fixture
     def tenant(self, provider: Provider, offer_query: OfferQuery, advance: Advance) -> Iterator[Tenant]:
         offer = provider.offers(offer_query).cheapest()
         assert offer is not None, "the query must fit an offer"
@@ -187,6 +192,27 @@ class ProviderContract:
         seen = tenant.provider.get(made.id)
         assert (listed.id, listed.run_id, listed.attempt) == (seen.id, seen.run_id, seen.attempt)
         assert (listed.created_at, listed.usd_per_hour) == (seen.created_at, seen.usd_per_hour)
+
+    def test_who_asks_is_said_shortly_and_always_alike(self, provider: Provider) -> None:
+        account = provider.account()
+        assert account == provider.account() and len(account) < 80
+        assert account.isascii() and account.isprintable() and " " not in account
+
+    def test_another_account_shows_nothing_and_says_that_it_is_another(
+        self, tenant: Tenant, another: Provider | None
+    ) -> None:
+        """Why "not found" alone ends nothing: another account says it of a machine that lives and bills."""
+        if another is None:
+            return
+        made = tenant.rent()
+        assert another.list(OWNER) == [] and another.find(made.name, tenant.offer) is None
+        with pytest.raises(NotFound):
+            another.get(made.id)
+        another.terminate(made.id)
+        assert not tenant.is_gone(made)
+        assert another.charges(made, made.created_at) == ()
+        assert "" not in (tenant.provider.account(), another.account())
+        assert another.account() != tenant.provider.account()
 
     def test_after_terminate_a_machine_is_gone(self, tenant: Tenant) -> None:
         kept, ended = tenant.rent(), tenant.rent()

@@ -37,6 +37,10 @@ class TestAws(ProviderContract):
         return AwsProvider(Settings(home=home, env=cloud.environment(), now=cloud.clock))
 
     @pytest.fixture
+    def another(self, cloud: AwsCloud, home: Path) -> Provider:
+        return AwsProvider(Settings(home=home, env=cloud.environment_of_another(), now=cloud.clock))
+
+    @pytest.fixture
     def offer_query(self) -> OfferQuery:
         return OfferQuery(gpus=("A10G", "T4"), gpu_count=1, disk_gb=20, regions=("us-east-1",))
 

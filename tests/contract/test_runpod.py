@@ -38,6 +38,12 @@ class TestRunpod(ProviderContract):
         provider.close()
 
     @pytest.fixture
+    def another(self, cloud: RunpodCloud, tmp_path: Path) -> Iterator[Provider]:
+        provider = RunpodProvider(Settings(home=tmp_path, env=cloud.environment_of_another(), now=cloud.clock))
+        yield provider
+        provider.close()
+
+    @pytest.fixture
     def offer_query(self) -> OfferQuery:
         return OfferQuery(gpus=("RTX4090", "RTXA5000"), gpu_count=1, disk_gb=20)
 

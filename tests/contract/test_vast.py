@@ -58,6 +58,13 @@ class TestVast(ProviderContract):
         provider.close()
 
     @pytest.fixture
+    def another(self, cloud: VastCloud, tmp_path: Path) -> Iterator[Provider]:
+        settings = Settings(home=tmp_path, env=cloud.environment_of_another(), now=cloud.clock)
+        provider = VastProvider(settings, sleep=cloud.clock.advance, patience=PATIENCE)
+        yield provider
+        provider.close()
+
+    @pytest.fixture
     def offer_query(self) -> OfferQuery:
         return OfferQuery(gpus=("RTX4090",), gpu_count=1, disk_gb=20)
 

@@ -40,7 +40,7 @@ from providers.base import (
 )
 from providers.errors import NotFound, OfferGone, ProviderError, Rejected, Unreachable
 
-CALLS = ("check", "offers", "create", "get", "find", "list", "terminate", "charges", "rates")
+CALLS = ("account", "check", "offers", "create", "get", "find", "list", "terminate", "charges", "rates")
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,7 @@ class _Machine:
     id: str
     created_at: datetime
     boot: Boot
+    account: str
     gone_at: datetime | None = None
 
 
@@ -133,6 +134,7 @@ class MemoryProvider:
         self.faults = Faults()
         self.meter_runs = Runs.EXISTS
         self.prices: list[Rate] = []  # of a rate that moves; `billed` knows nothing of them
+        self.asked_as = "one"  # the account of the key that is used now: only what it has made is shown to it
         self.calls: Counter[str] = Counter()
         self._clock = clock
         self._started_at = clock()
@@ -143,6 +145,10 @@ class MemoryProvider:
 
     def unusable(self) -> str | None:
         return self.faults.unusable
+
+    def account(self) -> str:
+        self._called("account")
+        return self.asked_as
 
     def check(self) -> Check:
         try:
@@ -168,21 +174,22 @@ class MemoryProvider:
 
     def get(self, instance_id: str) -> Instance:
         self._called("get")
-        machine = self._machines.get(instance_id.removeprefix("i-"))
+        machine = self._shown(instance_id.removeprefix("i-"))
         if machine is None or self._is_gone(machine):
             raise NotFound(f"there is no machine {instance_id}", provider=self.name)
         return self._described(machine)
 
     def find(self, name: str, offer: Offer) -> Instance | None:
         self._called("find")
-        machine = self._machines.get(name)
+        machine = self._shown(name)
         if machine is None or self._is_gone(machine) or not self._is_listed(machine):
             return None
         return self._described(machine)
 
     def list(self, owner: str) -> Sequence[Instance]:
         self._called("list")
-        mine = [machine for machine in [*self._machines.values()] if machine.request.owner == owner]
+        shown = [machine for machine in [*self._machines.values()] if machine.account == self.asked_as]
+        mine = [one for one in shown if one.request.owner == owner]
         return [self._described(one) for one in mine if self._is_listed(one) and not self._is_gone(one)]
 
     def terminate(self, instance_id: str) -> None:
@@ -191,13 +198,13 @@ class MemoryProvider:
             fault = self.faults.terminates.popleft() if self.faults.terminates else None
             if isinstance(fault, ProviderError):
                 raise self._own(fault)
-            machine = self._machines.get(instance_id.removeprefix("i-"))
+            machine = self._shown(instance_id.removeprefix("i-"))
             if machine is not None and machine.gone_at is None and fault is None:
                 machine.gone_at = self._clock() + timedelta(seconds=self._terminate_seconds)
 
     def charges(self, instance: Instance, since: datetime) -> Sequence[Charge]:
         self._called("charges")
-        machine = self._machines.get(instance.name)
+        machine = self._shown(instance.name)
         if machine is None or self._end(machine) < since:
             return ()
         hours = Decimal(self._seconds(machine)) / 3600
@@ -241,13 +248,18 @@ class MemoryProvider:
         after = (self._clock() - machine.created_at).total_seconds()
         machine.boot = Boot(seconds=machine.boot.seconds, preempt_after=after, vanishes=vanishes)
 
+    def _shown(self, name: str) -> _Machine | None:
+        """A machine of another account is for this one as if it never was."""
+        machine = self._machines.get(name)
+        return machine if machine is not None and machine.account == self.asked_as else None
+
     def _make(self, offer: Offer, request: LaunchRequest) -> _Machine:
         machine = self._machines.get(request.name)
         if machine is None:
             if offer.offer_id not in [one.offer_id for one in self.rentable]:
                 raise OfferGone(f"{offer.offer_id} is not offered any more", provider=self.name)
             boot = (self.faults.boots.popleft() if self.faults.boots else None) or Boot()
-            machine = _Machine(request, offer, f"i-{request.name}", self._clock(), boot)
+            machine = _Machine(request, offer, f"i-{request.name}", self._clock(), boot, self.asked_as)
             self._machines[request.name] = machine
         elif self._is_gone(machine):
             raise Rejected(f"the name {request.name} was used before", provider=self.name)

@@ -123,3 +123,10 @@ def test_pauses_grow_while_nothing_happens(scene: Scene) -> None:
     store = scene.store()
     list(follow(store, scene.home.run(run.id), run.id, sleep=pause))
     assert pauses == sorted(pauses) and pauses[0] <= 0.1 and pauses[-1] == 0.5
+
+
+def test_whoever_comes_back_to_a_run_that_possibly_bills_sees_to_it_that_somebody_asks(scene: Scene) -> None:
+    run = scene.active(possibly_billing=True)
+    looked: list[bool] = []
+    updates = followed(scene, run.id, [], look_after=lambda: looked.append(True))
+    assert looked == [True] and isinstance(updates[-1], Over)

@@ -26,7 +26,7 @@ from tests.orchestrator.living import Living
 
 PATIENCE = 3 * 3600  # seconds of the simulated clock until everything must be over
 REAPED_EVERY = 600.0
-CALLS = ("offers", "create", "get", "find", "list", "terminate", "charges")
+CALLS = ("account", "offers", "create", "get", "find", "list", "terminate", "charges")
 DEADLY = ("create", "get", "find", "terminate", "charges", "save")  # those that a worker makes in its own thread
 
 

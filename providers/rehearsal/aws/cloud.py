@@ -20,6 +20,7 @@ from providers.rehearsal.aws.catalog import Catalog
 from providers.rehearsal.aws.describing import Describing
 from providers.rehearsal.aws.fleet import Fleet
 from providers.rehearsal.aws.launching import Launching, tags_asked
+from providers.rehearsal.aws.other_account import OtherAccount
 from providers.rehearsal.aws.quotas import Quotas
 from providers.rehearsal.aws.spot import SpotMarket
 from providers.rehearsal.aws.wire import Answer, Call, Refused
@@ -29,6 +30,7 @@ from providers.rehearsal.faults import Fault
 from providers.rehearsal.machines.base import Machines
 
 ACCESS_KEY = "rehearsalAKIA0000000"
+OTHER_KEY = "rehearsalAKIA1111111"
 REGIONS = ("us-east-1", "us-west-2", "eu-central-1")
 
 _CALLS = {
@@ -74,6 +76,7 @@ class AwsCloud(Commons):
         self.has_parameters = True
         self.cost_delay_hours = 8.0
         self.backing = Backing()
+        self._other = OtherAccount()
         self.catalog = Catalog(self.backing)
         self.quotas = Quotas()
         self.spot = SpotMarket()
@@ -178,6 +181,9 @@ class AwsCloud(Commons):
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 
+    def environment_of_another(self) -> dict[str, str]:
+        return {**self.environment(), "AWS_ACCESS_KEY_ID": OTHER_KEY}
+
     def _answer(self, environ: WSGIEnvironment) -> Answer:
         path = environ["PATH_INFO"]
         if path.startswith(pricelist.PREFIX):
@@ -192,6 +198,8 @@ class AwsCloud(Commons):
 
     def _service(self, call: Call, environ: WSGIEnvironment) -> Answer:
         self._check_key(call, environ)
+        if call.access_key == OTHER_KEY and (said := self._other.answer(call, environ)) is not None:
+            return said
         services: dict[str, Callable[[], Answer]] = {
             "ec2": lambda: ec2.answer(self, call, environ),
             "pricing": lambda: pricelist.answer(self, call),
@@ -213,7 +221,7 @@ class AwsCloud(Commons):
             if "X-Amz-Signature" in environ.get("QUERY_STRING", ""):
                 return  # a presigned URL of S3
             raise Refused("MissingAuthenticationToken", "Request is missing Authentication Token", 403)
-        if call.access_key != ACCESS_KEY:
+        if call.access_key not in (ACCESS_KEY, OTHER_KEY):
             raise _bad_key(call.service)
         if call.service in ("ec2", "ssm", "servicequotas") and call.region not in self.regions:
             raise _bad_key(call.service)  # AWS says the same of a region that is not enabled
@@ -232,7 +240,7 @@ class AwsCloud(Commons):
     def _identity(self, call: Call, environ: WSGIEnvironment) -> Answer:
         if call.action != "GetCallerIdentity":
             return self.backing.ask(environ)
-        account = self.backing.account
+        account = self._other.account if call.access_key == OTHER_KEY else self.backing.account
         inside = f"<Arn>arn:aws:iam::{account}:user/rehearsal</Arn><UserId>AIDAREHEARSAL</UserId>"
         text = (
             '<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult>'

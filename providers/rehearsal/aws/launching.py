@@ -43,7 +43,7 @@ _VCPU_LIMIT = (
     "the specified instance type belongs to. Please visit http://aws.amazon.com/contact-us/ec2-request to request an "
     "adjustment to this limit."
 )
-_BLOCKED = "This account is currently blocked and not recognized as a valid account. Please contact AWS Support."
+BLOCKED = "This account is currently blocked and not recognized as a valid account. Please contact AWS Support."
 _UNSUPPORTED = (
     "Your requested instance type ({type}) is not supported in your requested Availability Zone ({zone}). Please retry "
     "your request by not specifying an Availability Zone or choosing {zones}."
@@ -202,7 +202,7 @@ class Launching:
         fault = self._cloud.faults.take("create", "no_capacity", "offer_gone", "no_funds", "quota")
         kind = fault.kind if fault else ""
         if kind == "no_funds":
-            raise Refused("Blocked", _BLOCKED)
+            raise Refused("Blocked", BLOCKED)
         if kind == "quota":
             raise _over_limit(wish.spot, 0)
         if kind or (wish.type, wish.zone) in self._cloud.sold_out:

@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 ACCOUNT_KEY = "rehearsal-runpod-account"
+OTHER_KEY = "rehearsal-runpod-somebody-else"
 PUBLIC_TEMPLATES: Mapping[str, Mapping[str, Any]] = {
     "runpod-ubuntu": {
         "name": "Runpod Ubuntu",

@@ -9,16 +9,19 @@ import json
 import random
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from werkzeug.wrappers import Request, Response
 
+from providers.rehearsal.bill import Bill
 from providers.rehearsal.clock import SimulatedClock
 from providers.rehearsal.cloud import Commons, Machine, body_of
 from providers.rehearsal.faults import Fault
 from providers.rehearsal.machines.base import Machines
-from providers.rehearsal.runpod.account import ACCOUNT_KEY, Account
+from providers.rehearsal.runpod.account import ACCOUNT_KEY, OTHER_KEY, Account, Key
 from providers.rehearsal.runpod.graphql import GraphQl, about_query, call_of_query
 from providers.rehearsal.runpod.life import Life
 from providers.rehearsal.runpod.limits import Limits
@@ -72,9 +75,12 @@ class RunpodCloud(Commons):
             telemetry_gaps=telemetry_gaps,
         )  # fmt: skip
         self._life = Life(self.pods, machines)
-        limits = Limits() if rate_limits else None
-        self._rest = Rest(self.pods, limits=limits, billing_lag=timedelta(seconds=billing_lag))
-        self._graphql = GraphQl(self.pods)
+        self._rate_limits, self._lag = rate_limits, timedelta(seconds=billing_lag)
+        self._apis = self._apis_of(self.pods)
+        other = Account(id="user_somebody_else", credit=Decimal(0), keys={OTHER_KEY: Key()})
+        self._apis_of_another = self._apis_of(
+            replace(self.pods, account=other, bill=Bill(self.clock), all={}, leaving=[])
+        )
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         with self.lock:
@@ -134,14 +140,23 @@ class RunpodCloud(Commons):
     def environment(self) -> dict[str, str]:
         return {"RUNPOD_API_BASE_URL": self.url, "RUNPOD_API_KEY": ACCOUNT_KEY}
 
+    def environment_of_another(self) -> dict[str, str]:
+        return {**self.environment(), "RUNPOD_API_KEY": OTHER_KEY}
+
+    def _apis_of(self, pods: Pods) -> tuple[Rest, GraphQl]:
+        limits = Limits() if self._rate_limits else None
+        return Rest(pods, limits=limits, billing_lag=self._lag), GraphQl(pods)
+
     def _answer(self, request: Request) -> Response:
         if request.headers.get("User-Agent", "").startswith("Python-urllib"):
             # Cloudflare's refusal of a browser signature, met on api.runpod.io.
             return Response("error code: 1010", status=403, content_type="text/plain; charset=UTF-8")
+        is_another = request.headers.get("Authorization", "").endswith(OTHER_KEY)
+        rest, graphql = self._apis_of_another if is_another else self._apis
         if request.path == "/graphql":
-            return self._graphql.answer(request)
+            return graphql.answer(request)
         if request.path.startswith("/v2/"):
-            return self._rest.answer(request)
+            return rest.answer(request)
         if request.path.startswith("/v1"):
             # docs.runpod.io/release-notes: REST v1 "will be retired on November 15, 2026".
             gone = {"error": "REST API v1 has been retired", "status": 410}

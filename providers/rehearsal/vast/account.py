@@ -13,6 +13,7 @@ from providers.rehearsal.vast.refused import Refused, refused
 
 USER_ID = 104_729
 API_KEY = "rehearsal-vast-key"
+OTHER_USER_ID, OTHER_KEY = 224_737, "rehearsal-vast-somebody-else"
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,11 @@ class Caller:
 class Account:
     """One user's account."""
 
-    def __init__(self, bill: Bill, clock: Callable[[], datetime], *, credit: Decimal) -> None:
+    def __init__(
+        self, bill: Bill, clock: Callable[[], datetime], *, credit: Decimal, id: int = USER_ID, key: str = API_KEY
+    ) -> None:
+        self.id = id
+        self._key = key
         self._bill = bill
         self._clock = clock
         self._next_key = 501_300
@@ -70,7 +75,7 @@ class Account:
         """Who that key belongs to. Raises Refused."""
         if not key:
             raise refused(403, "auth_error", "This action requires login.")
-        if key == API_KEY:
+        if key == self._key:
             return Caller()
         for known, instance_id in instance_keys:
             if key == known:

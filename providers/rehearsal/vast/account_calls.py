@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from providers.rehearsal.vast.account import USER_ID, SshKey
+from providers.rehearsal.vast.account import SshKey
 from providers.rehearsal.vast.asked import Asked, token
 from providers.rehearsal.vast.money import charge_rows, invoice_rows, moment
 from providers.rehearsal.vast.refused import Refused, refused
@@ -20,7 +20,7 @@ MOST_CHARGES, USUAL_CHARGES = 500, 100
 def user(vast: Vast, asked: Asked) -> Any:
     """`credit` is what is left; `balance` is something else. The SDK takes `api_key` out of what it gives on."""
     return {
-        "id": USER_ID,
+        "id": vast.account.id,
         "username": "rehearsal",
         "fullname": "Rehearsal",
         "email": "rehearsal@example.invalid",
@@ -43,19 +43,19 @@ def keys(vast: Vast, _: Asked) -> Any:
     """A plain list, and 404 when it would be empty."""
     if not vast.account.ssh_keys:
         raise refused(404, "not_found", "No SSH keys found for the user.")
-    return [{**_key_row(key), "key": key.text} for key in vast.account.ssh_keys.values()]
+    return [{**_key_row(vast, key), "key": key.text} for key in vast.account.ssh_keys.values()]
 
 
 def add_key(vast: Vast, asked: Asked) -> Any:
     """The text is `key` in the list and `public_key` here."""
     key = vast.account.add_key(_text(asked))
-    return {"success": True, "key": {**_key_row(key), "public_key": key.text}}
+    return {"success": True, "key": {**_key_row(vast, key), "public_key": key.text}}
 
 
 def change_key(vast: Vast, asked: Asked) -> Any:
     key = _key(vast, asked)
     vast.account.ssh_keys[key.id] = SshKey(key.id, _text(asked), key.created_at)
-    return {"success": True, "key": {**_key_row(key), "public_key": _text(asked)}}
+    return {"success": True, "key": {**_key_row(vast, key), "public_key": _text(asked)}}
 
 
 def delete_key(vast: Vast, asked: Asked) -> Any:
@@ -168,5 +168,5 @@ def _text(asked: Asked) -> str:
     return str(text)
 
 
-def _key_row(key: SshKey) -> dict[str, Any]:
-    return {"id": key.id, "user_id": USER_ID, "created_at": key.created_at.isoformat(), "deleted_at": None}
+def _key_row(vast: Vast, key: SshKey) -> dict[str, Any]:
+    return {"id": key.id, "user_id": vast.account.id, "created_at": key.created_at.isoformat(), "deleted_at": None}

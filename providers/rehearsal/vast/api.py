@@ -13,7 +13,7 @@ from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
 from providers.rehearsal.vast import account_calls, instance_calls, market_calls
-from providers.rehearsal.vast.account import Caller, not_yours
+from providers.rehearsal.vast.account import OTHER_KEY, Caller, not_yours
 from providers.rehearsal.vast.asked import Asked
 from providers.rehearsal.vast.refused import Refused, refused
 from providers.rehearsal.vast.service import Vast
@@ -78,6 +78,7 @@ class Api:
     def __init__(self, vast: Vast, *, proxy: bool) -> None:
         self.url = ""
         self._vast = vast
+        self._another = vast.for_another()
         self._proxy = proxy
         rules = [Rule(route.path, methods=[route.method], endpoint=route) for route in ROUTES]
         # The SDK ends some paths with a slash and some not.
@@ -100,19 +101,21 @@ class Api:
         assert isinstance(route, Route)
         key = _key(request)
         self._vast.limits.check(route.limit, key or request.remote_addr or "", self._vast.clock())
-        caller = self._caller(route, key)
+        vast = self._another if key == OTHER_KEY else self._vast
+        caller = _caller(vast, route, key)
         if caller.instance_id is not None and not (route.own and caller.may_act_on(int(numbers["id"]))):
             raise not_yours()
         asked = Asked(
             body=_body(request), query=request.args, numbers=dict(numbers), url=self.url, proxy=self._proxy, api_key=key
         )
-        return route.answer(self._vast, asked)
+        return route.answer(vast, asked)
 
-    def _caller(self, route: Route, key: str) -> Caller:
-        if route.public and not key:
-            return Caller()
-        keys = ((contract.key, contract.id) for contract in self._vast.contracts.alive())
-        return self._vast.account.caller(key, keys, route.unknown_key)
+
+def _caller(vast: Vast, route: Route, key: str) -> Caller:
+    if route.public and not key:
+        return Caller()
+    keys = ((contract.key, contract.id) for contract in vast.contracts.alive())
+    return vast.account.caller(key, keys, route.unknown_key)
 
 
 def _key(request: Request) -> str:

@@ -12,7 +12,7 @@ from providers.rehearsal.clock import SimulatedClock
 from providers.rehearsal.cloud import Commons, Machine, body_of
 from providers.rehearsal.faults import Fault
 from providers.rehearsal.machines.base import Machines
-from providers.rehearsal.vast.account import API_KEY
+from providers.rehearsal.vast.account import API_KEY, OTHER_KEY
 from providers.rehearsal.vast.api import Api
 from providers.rehearsal.vast.contracts import Contract
 from providers.rehearsal.vast.limits import Limits
@@ -138,6 +138,9 @@ class VastCloud(Commons):
 
     def environment(self) -> dict[str, str]:
         return {"VAST_URL": self.url, "VAST_API_KEY": API_KEY}
+
+    def environment_of_another(self) -> dict[str, str]:
+        return {**self.environment(), "VAST_API_KEY": OTHER_KEY}
 
     def _contract(self, machine_id: str) -> Contract:
         if (contract := self.vast.contracts.find(int(machine_id))) is None:

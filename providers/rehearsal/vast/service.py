@@ -6,6 +6,7 @@ Holds all state of the simulated cloud. Knows what a refusal says, and no reques
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -15,7 +16,7 @@ from providers.rehearsal.clock import SimulatedClock
 from providers.rehearsal.fate import take_fate
 from providers.rehearsal.faults import Fault, Faults
 from providers.rehearsal.machines.base import MachineRequest, Machines, SimulatedGpus
-from providers.rehearsal.vast.account import Account, instance_key
+from providers.rehearsal.vast.account import OTHER_KEY, OTHER_USER_ID, Account, instance_key
 from providers.rehearsal.vast.contracts import Contract, Contracts
 from providers.rehearsal.vast.launch import LEAST_BID, Launch, invalid_price, read_bid, read_launch
 from providers.rehearsal.vast.limits import Limits
@@ -46,6 +47,13 @@ class Vast:
         self._seed = seed
         self._next_contract = _FIRST_CONTRACT
         self._settled_at = clock()
+
+    def for_another(self) -> Vast:
+        """The same market, as a user who has no instances and no credit meets it."""
+        another, bill = copy(self), Bill(self.clock)
+        another.contracts = Contracts(self.market, self.machines, bill, self.clock)
+        another.account = Account(bill, self.clock, credit=Decimal(0), id=OTHER_USER_ID, key=OTHER_KEY)
+        return another
 
     def tick(self) -> None:
         self.contracts.tick()

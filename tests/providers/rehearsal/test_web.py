@@ -77,6 +77,9 @@ class Counter(Commons):
             raise KeyError(machine_id)
         self.preempted.append((machine_id, notice_seconds))
 
+    def environment_of_another(self) -> dict[str, str]:
+        return self.environment()
+
     def environment(self) -> dict[str, str]:
         return {"COUNTER_URL": self.url, "COUNTER_KEY": "rehearsal-counter"}
 
