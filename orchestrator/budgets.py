@@ -6,13 +6,11 @@ UTC, and a charge belongs to the month in which it starts. Ends no run: the phas
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
 from orchestrator import ledger, notices
 from orchestrator.records import Attempt, Json
@@ -145,22 +143,9 @@ def share(
     return part if part >= least else _ZERO
 
 
-@dataclass
-class _Watch:
-    """What one controller knows of its store's budgets."""
-
-    seen: tuple[Account, ...] = ()
-    seen_at: datetime | None = None
-    told: set[tuple[str, str, str]] = field(default_factory=set)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-
-_watches: WeakKeyDictionary[Store, _Watch] = WeakKeyDictionary()
-
-
 def look(world: World, project: str) -> tuple[Account, ...]:
     """The budgets that a project's runs are under, as they stood a moment ago: one look serves many visits."""
-    watch = _watch(world)
+    watch = world.budgets
     with watch.lock:
         now = world.clock()
         if watch.seen_at is None or not timedelta(0) <= now - watch.seen_at < timedelta(seconds=LOOK_SECONDS):
@@ -173,17 +158,13 @@ def tell(world: World, kind: str, budget: BudgetRow, text: str) -> None:
     """A notice, once per month, budget and kind, to whom the budget names. Delivered beside the visits."""
     now = world.clock()
     month = month_of(now)
-    told, this = _watch(world).told, (month, budget.project, kind)
+    told, this = world.budgets.told, (month, budget.project, kind)
     if this in told:
         return
     due_at = now if budget.webhook or budget.command else None
     notice = NoticeRow(month=month, project=budget.project, kind=kind, text=text, at=now, due_at=due_at)
     world.store.accounts.add_notice(notice)
     told.add(this)
-
-
-def _watch(world: World) -> _Watch:
-    return _watches.setdefault(world.store, _Watch())
 
 
 def _tell_what_is_reached(world: World, seen: Sequence[Account]) -> None:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jobs.machine import Machine
 from jobs.transport.base import Transport
@@ -22,6 +23,9 @@ from orchestrator.same_account import SameAccount
 from orchestrator.store.store import Store
 from providers import names, open_provider
 from providers.base import Access, LocalAccess, Now, Offer, Provider, Settings, SshAccess
+
+if TYPE_CHECKING:
+    from orchestrator.budgets import Account
 
 Connect = Callable[[str, Access, RunFolder], Machine]
 
@@ -70,6 +74,16 @@ def _key(access: SshAccess, folder: RunFolder) -> Path | None:
 
 
 @dataclass
+class BudgetWatch:
+    """What one controller has last seen of its store's budgets, and told of them. orchestrator/budgets.py writes it."""
+
+    seen: tuple[Account, ...] = ()
+    seen_at: datetime | None = None
+    told: set[tuple[str, str, str]] = field(default_factory=set)  # month, project, kind
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+@dataclass
 class World:
     """Everything outside the run's own row. Safe to share between worker threads; a run has one worker at a time."""
 
@@ -78,6 +92,7 @@ class World:
     env: Mapping[str, str]
     clock: Now
     connect: Connect = connect
+    budgets: BudgetWatch = field(default_factory=BudgetWatch)
     _providers: dict[str, Provider] = field(default_factory=dict)
     _machines: dict[str, Machine] = field(default_factory=dict)
     _pulses: dict[str, tuple[object, float]] = field(default_factory=dict)

@@ -34,14 +34,12 @@ class Books:
 
     def about(self, ways: Sequence[str]) -> About:
         """What these ways and the filters have to know."""
-        from orchestrator.store import sums
-
-        store = self._session.store
+        sums = self._session.store.sums
         by_label = bool(self._wanted.labels) or any(way.startswith(LABEL) for way in ways)
         return About(
-            projects=sums.projects(store) if self._wanted.project is not None or "project" in ways else {},
-            labels=sums.labels(store) if by_label else {},
-            gpus=sums.gpus(store) if "gpu" in ways else {},
+            projects=sums.projects() if self._wanted.project is not None or "project" in ways else {},
+            labels=sums.labels() if by_label else {},
+            gpus=sums.gpus() if "gpu" in ways else {},
         )
 
     @cached_property
@@ -71,10 +69,8 @@ class Books:
         return kept
 
     def _booked(self, about: About) -> Iterator[Spent]:
-        from orchestrator.store.sums import booked
-
-        wanted = self._wanted
+        wanted, sums = self._wanted, self._session.store.sums
         for run_id in self._runs:
-            for row in booked(self._session.store, run_id=run_id, since=wanted.since, until=wanted.until):
+            for row in sums.booked(run_id=run_id, since=wanted.since, until=wanted.until):
                 if wanted.has(row.run_id, row.provider, about):
                     yield Spent(*row)

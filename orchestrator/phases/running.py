@@ -108,22 +108,17 @@ def watch(visit: Visit) -> Next:
     return _while_it_runs(visit) if look.drained else visit.stay(0.0)
 
 
-def _seconds_left(visit: Visit) -> float:
-    """Until the machine's deadline. A rented one has armed its switch at launch: that moment is not moved."""
-    attempt = visit.current
-    rate = ledger.hourly(ledger.meters_from_json(attempt.meters)) or attempt.usd_per_hour
-    seconds = deadline_seconds(visit, usd_per_hour=rate)
-    at_launch = attempt.notes.get("deadline")
-    if at_launch is None or visit.provider.traits.owned:
-        return seconds
-    return min(seconds, max(0.0, (datetime.fromisoformat(at_launch) - visit.now).total_seconds()))
-
-
-def _registry(visit: Visit, values: Mapping[str, str]) -> dict[str, str] | None:
-    registry = visit.spec.registry
-    if registry is None:
+def fate(visit: Visit) -> AttemptOutcome | None:
+    """What became of the machine, by its cloud's word; None when it exists or nothing is known."""
+    try:
+        status = visit.instance().status
+    except NotFound:
+        return AttemptOutcome.HOST_LOST
+    except ProviderError:
         return None
-    return {"server": registry.server, "username": registry.username, "password": values[registry.password]}
+    if status is InstanceStatus.PREEMPTED:
+        return AttemptOutcome.PREEMPTED
+    return AttemptOutcome.HOST_LOST if status in _ENDED_BY_OTHERS else None
 
 
 def read_metrics(visit: Visit, *, final: bool) -> None:
@@ -148,6 +143,31 @@ def values_to_hide(visit: Visit) -> Collection[str]:
         visit.remember(unhidden=unknown)
         visit.note("warning", f"not at hand any more, so the log may show it: {', '.join(unknown)}")
     return values.values()
+
+
+def pull_checkpoint(visit: Visit, path: str, folder: Path) -> None:
+    snapshot = checkpoints.pull(visit.machine(), path, folder)
+    if snapshot is not None:
+        visit.fetched(snapshot.bytes)
+        visit.note("checkpoint", f"checkpoint {snapshot.path.name} is here", bytes=snapshot.bytes)
+
+
+def _seconds_left(visit: Visit) -> float:
+    """Until the machine's deadline. A rented one has armed its switch at launch: that moment is not moved."""
+    attempt = visit.current
+    rate = ledger.hourly(ledger.meters_from_json(attempt.meters)) or attempt.usd_per_hour
+    seconds = deadline_seconds(visit, usd_per_hour=rate)
+    at_launch = attempt.notes.get("deadline")
+    if at_launch is None or visit.provider.traits.owned:
+        return seconds
+    return min(seconds, max(0.0, (datetime.fromisoformat(at_launch) - visit.now).total_seconds()))
+
+
+def _registry(visit: Visit, values: Mapping[str, str]) -> dict[str, str] | None:
+    registry = visit.spec.registry
+    if registry is None:
+        return None
+    return {"server": registry.server, "username": registry.username, "password": values[registry.password]}
 
 
 def _ship_image(visit: Visit) -> None:
@@ -195,19 +215,6 @@ def _try_again(visit: Visit, what: str, error: Exception) -> Next:
 def _lost(visit: Visit, reason: str) -> Next:
     visit.close_attempt(AttemptOutcome.HOST_LOST, reason)
     return Next(Phase.TEARDOWN)
-
-
-def fate(visit: Visit) -> AttemptOutcome | None:
-    """What became of the machine, by its cloud's word; None when it exists or nothing is known."""
-    try:
-        status = visit.instance().status
-    except NotFound:
-        return AttemptOutcome.HOST_LOST
-    except ProviderError:
-        return None
-    if status is InstanceStatus.PREEMPTED:
-        return AttemptOutcome.PREEMPTED
-    return AttemptOutcome.HOST_LOST if status in _ENDED_BY_OTHERS else None
 
 
 def _not_answering(visit: Visit, error: Exception) -> Next:
@@ -352,13 +359,6 @@ def _pull_meanwhile(visit: Visit) -> None:
                 pull_checkpoint(visit, spec.checkpoint.path, folder.checkpoints)
     except (TransportError, AgentError, OSError) as error:
         visit.note("warning", f"could not copy from the machine, trying again later: {error}")
-
-
-def pull_checkpoint(visit: Visit, path: str, folder: Path) -> None:
-    snapshot = checkpoints.pull(visit.machine(), path, folder)
-    if snapshot is not None:
-        visit.fetched(snapshot.bytes)
-        visit.note("checkpoint", f"checkpoint {snapshot.path.name} is here", bytes=snapshot.bytes)
 
 
 def _is_due(visit: Visit, what: str, every: timedelta) -> bool:

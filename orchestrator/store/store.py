@@ -33,6 +33,7 @@ from orchestrator.store.leases import Lease
 from orchestrator.store.migrations import migrate
 from orchestrator.store.rows import ATTEMPTS, CHARGES, CONTROLLERS, EVENTS, RUNS, ControllerRow, readable, run_changes
 from orchestrator.store.statements import Statements, list_charges, list_runs
+from orchestrator.store.sums import Sums
 from orchestrator.store.tables import charges as charges_table
 from orchestrator.store.timetable import Timetable
 
@@ -51,6 +52,7 @@ class Store:
         self.accounts = Accounts(database, self._now)
         self.timetable = Timetable(database, self._now)
         self.benchmarks = Benchmarks(database)
+        self.sums = Sums(database)
 
     @classmethod
     def open(cls, url: str, *, clock: Clock | None = None) -> Store:

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import BigInteger, Select, Text, select, type_coerce
 
 from orchestrator.store.columns import EPOCH
+from orchestrator.store.engine import Database
 from orchestrator.store.errors import StoreBroken
-from orchestrator.store.store import Store
 from orchestrator.store.tables import attempts, charges, runs
 
 _MICROSECONDS_PER_DAY = 86_400_000_000
@@ -34,61 +34,64 @@ class Booked(NamedTuple):
     usd: Decimal
 
 
-def booked(
-    store: Store, *, run_id: str | None = None, since: datetime | None = None, until: datetime | None = None
-) -> Iterator[Booked]:
-    """The charges that start in [since, until), of one run when it is given, in the order they were written."""
-    found = charges.c
-    statement: Select[Any] = select(
-        type_coerce(found.run_id, Text),
-        found.attempt,
-        type_coerce(found.provider, Text),
-        type_coerce(found.meter, Text),
-        type_coerce(found.start, BigInteger),
-        type_coerce(found.amount_usd, Text),
-    ).order_by(found.id)
-    if run_id is not None:
-        statement = statement.where(found.run_id == run_id)
-    if since is not None:
-        statement = statement.where(found.start >= since)
-    if until is not None:
-        statement = statement.where(found.start < until)
-    days: dict[int, str] = {}
-    with store._database.read() as connection:
-        for run, attempt, provider, meter, start, usd in connection.execute(statement):
-            try:
-                number = start // _MICROSECONDS_PER_DAY
-                day = days.get(number) or days.setdefault(number, f"{EPOCH + timedelta(days=number):%Y-%m-%d}")
-                yield Booked(run, attempt, provider, meter, day, Decimal(usd))
-            except _NONSENSE as error:
-                raise StoreBroken(f"table charges, a row of run {run!r} makes no sense: {error!r}") from None
+class Sums:
+    """Every method is one look and raises StoreError."""
 
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
-def projects(store: Store) -> dict[str, str]:
-    """The project of every run."""
-    with store._database.read() as connection:
-        return {row.id: row.project for row in connection.execute(select(runs.c.id, runs.c.project))}
+    def booked(
+        self, *, run_id: str | None = None, since: datetime | None = None, until: datetime | None = None
+    ) -> Iterator[Booked]:
+        """The charges that start in [since, until), of one run when it is given, in the order they were written."""
+        found = charges.c
+        statement: Select[Any] = select(
+            type_coerce(found.run_id, Text),
+            found.attempt,
+            type_coerce(found.provider, Text),
+            type_coerce(found.meter, Text),
+            type_coerce(found.start, BigInteger),
+            type_coerce(found.amount_usd, Text),
+        ).order_by(found.id)
+        if run_id is not None:
+            statement = statement.where(found.run_id == run_id)
+        if since is not None:
+            statement = statement.where(found.start >= since)
+        if until is not None:
+            statement = statement.where(found.start < until)
+        days: dict[int, str] = {}
+        with self._database.read() as connection:
+            for run, attempt, provider, meter, start, usd in connection.execute(statement):
+                try:
+                    number = start // _MICROSECONDS_PER_DAY
+                    day = days.get(number) or days.setdefault(number, f"{EPOCH + timedelta(days=number):%Y-%m-%d}")
+                    yield Booked(run, attempt, provider, meter, day, Decimal(usd))
+                except _NONSENSE as error:
+                    raise StoreBroken(f"table charges, a row of run {run!r} makes no sense: {error!r}") from None
 
+    def projects(self) -> dict[str, str]:
+        """The project of every run."""
+        with self._database.read() as connection:
+            return {row.id: row.project for row in connection.execute(select(runs.c.id, runs.c.project))}
 
-def labels(store: Store) -> dict[str, Mapping[str, str]]:
-    """The labels of every run that has any."""
-    found: dict[str, Mapping[str, str]] = {}
-    with store._database.read() as connection:
-        for run_id, spec in connection.execute(select(runs.c.id, type_coerce(runs.c.spec, Text))):
-            if given := _in_json("runs", run_id, spec, "labels"):
-                found[run_id] = {str(name): str(value) for name, value in dict(given).items()}
-    return found
+    def labels(self) -> dict[str, Mapping[str, str]]:
+        """The labels of every run that has any."""
+        found: dict[str, Mapping[str, str]] = {}
+        with self._database.read() as connection:
+            for run_id, spec in connection.execute(select(runs.c.id, type_coerce(runs.c.spec, Text))):
+                if given := _in_json("runs", run_id, spec, "labels"):
+                    found[run_id] = {str(name): str(value) for name, value in dict(given).items()}
+        return found
 
-
-def gpus(store: Store) -> dict[tuple[str, int], str]:
-    """The kind of GPU of every attempt that has one: canonical, or as its cloud wrote it."""
-    found: dict[tuple[str, int], str] = {}
-    columns = (attempts.c.run_id, attempts.c.number, type_coerce(attempts.c.offer, Text))
-    with store._database.read() as connection:
-        for run_id, number, offer in connection.execute(select(*columns)):
-            if gpu := _in_json("attempts", run_id, offer, "gpu"):
-                found[run_id, number] = str(gpu)
-    return found
+    def gpus(self) -> dict[tuple[str, int], str]:
+        """The kind of GPU of every attempt that has one: canonical, or as its cloud wrote it."""
+        found: dict[tuple[str, int], str] = {}
+        columns = (attempts.c.run_id, attempts.c.number, type_coerce(attempts.c.offer, Text))
+        with self._database.read() as connection:
+            for run_id, number, offer in connection.execute(select(*columns)):
+                if gpu := _in_json("attempts", run_id, offer, "gpu"):
+                    found[run_id, number] = str(gpu)
+        return found
 
 
 def _in_json(table: str, run_id: str, text: str, name: str) -> Any:
