@@ -161,7 +161,7 @@ def tell(world: World, kind: str, budget: BudgetRow, text: str) -> None:
     told, this = world.budgets.told, (month, budget.project, kind)
     if this in told:
         return
-    due_at = now if budget.webhook or budget.command else None
+    due_at = now if budget.names_somebody else None
     notice = NoticeRow(month=month, project=budget.project, kind=kind, text=text, at=now, due_at=due_at)
     world.store.accounts.add_notice(notice)
     told.add(this)
@@ -173,7 +173,7 @@ def _tell_what_is_reached(world: World, seen: Sequence[Account]) -> None:
             tell(world, "soft", one.budget, soft_words(one))
         if one.live and one.would_be_passed:
             tell(world, "hard", one.budget, f"{one.name} would be passed: its runs are stopped")
-    if any(one.budget.webhook or one.budget.command for one in seen):
+    if any(one.budget.names_somebody for one in seen):
         notices.deliver_beside(world)
 
 

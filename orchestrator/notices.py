@@ -1,4 +1,4 @@
-"""Tells people that a budget's limit is reached: a web address that is called, a command that is run.
+"""Tells people that a budget's limit is reached: a web address that is called, a command that is run, apprise.
 
 At least once: a notice stays in the store until somebody has taken it, and is tried again later. Every try has an end,
 and no visit of a run waits for one. What an address holds is never logged. Knows no limits and no runs.
@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import urlsplit
 
-from orchestrator import secrets
+from orchestrator import secrets, services
 from orchestrator.records import Json
 from orchestrator.reports.words import money
 from orchestrator.store.rows import BudgetRow, NoticeRow
@@ -42,6 +42,11 @@ def checked_webhook(url: str) -> str:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("write an address that begins with https:// or http://")
     return url
+
+
+def checked_apprise(url: str) -> str:
+    """The address of a service, when apprise can be asked to write to it. Raises ValueError."""
+    return services.checked(url, is_whole=_NAMED.search(url) is None)
 
 
 def checked_command(line: str) -> list[str]:
@@ -94,11 +99,13 @@ def deliver_due(world: World, send: Callable[[BudgetRow, NoticeRow, World], None
 
 
 def _send(budget: BudgetRow, notice: NoticeRow, world: World) -> None:
-    """To both, when there are both; as long as one fails, both get it again."""
+    """To all that the budget names; as long as one fails, all get it again."""
     content = json.dumps(_document(budget, notice)).encode()
     failures = []
-    if budget.webhook is not None:
-        failures.append(_bounded("the webhook", lambda: _post(_filled_in(budget.webhook or "", world), content)))
+    if (webhook := budget.webhook) is not None:
+        failures.append(_bounded("the webhook", lambda: _post(_filled_in("the webhook", webhook, world), content)))
+    if (service := budget.apprise) is not None:
+        failures.append(_bounded("apprise", lambda: _write(_filled_in("apprise", service, world), notice)))
     if budget.command:
         command, env = list(budget.command), world.env
         failures.append(_bounded("the command", lambda: _run(command, content, env)))
@@ -118,12 +125,12 @@ def _document(budget: BudgetRow, notice: NoticeRow) -> Json:
     }
 
 
-def _filled_in(url: str, world: World) -> str:
+def _filled_in(what: str, url: str, world: World) -> str:
     """The address with the values of the secrets that it names as ${NAME}."""
     names = _NAMED.findall(url)
     values = secrets.at_hand("", names, world.home, world.env) if names else {}
     if missing := [name for name in names if name not in values]:
-        raise NotDelivered(f"the webhook's {', '.join(missing)} is not set where the controller runs")
+        raise NotDelivered(f"{what}: {', '.join(missing)} is not set where the controller runs")
     return _NAMED.sub(lambda match: values[match[1]], url)
 
 
@@ -156,6 +163,13 @@ def _post(url: str, content: bytes) -> None:
         urlopen(request, timeout=TRY_SECONDS / 2).close()
     except HTTPError as error:
         raise NotDelivered(f"the webhook answers {error.code}") from None
+
+
+def _write(url: str, notice: NoticeRow) -> None:
+    try:
+        services.send(url, title="gpujob", text=notice.text, is_urgent=notice.kind == "hard")
+    except services.NotSent as error:
+        raise NotDelivered(str(error)) from None
 
 
 def _run(command: Sequence[str], content: bytes, env: Mapping[str, str]) -> None:

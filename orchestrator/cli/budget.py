@@ -40,6 +40,7 @@ def _dollars(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
         "gpujob budget",
         "gpujob budget set --monthly 500 --soft 400",
         "gpujob budget set --project digits --monthly 50 --webhook 'https://hooks.example.org/${HOOK_KEY}'",
+        "gpujob budget set --monthly 500 --apprise 'slack://${SLACK_TOKENS}/#gpu'",
         "gpujob budget remove --project digits",
         "gpujob budget list --json | jq -r '.[] | select(.project==null).left_usd'",
     ),
@@ -50,6 +51,9 @@ def _dollars(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
 @click.option("--monthly", metavar="USD", callback=_dollars, help="The most that a calendar month (UTC) may cost.")
 @click.option("--soft", metavar="USD", callback=_dollars, help="Warn once a month when so much is spent.")
 @click.option("--webhook", metavar="URL", help="POST a JSON notice there; ${NAME} in it is a secret's value.")
+@click.option(
+    "--apprise", metavar="URL", help="Write to a service by apprise: Slack, Matrix, mail, ...; ${NAME} as there."
+)
 @click.option("--command", "program", metavar="'PROG ARG'", help="Run this with the notice as JSON on its stdin.")
 @json_option
 @pass_session
@@ -162,6 +166,7 @@ def _set(session: Session, project: str, **given: Any) -> int:
         soft_usd=soft,
         webhook=_checked("--webhook", notices.checked_webhook, given["webhook"]),
         command=_checked("--command", notices.checked_command, given["program"]),
+        apprise=_checked("--apprise", notices.checked_apprise, given["apprise"]),
         set_at=now,
     )
     session.store.accounts.set_budget(row, month_starts(now))

@@ -116,7 +116,8 @@ def per_document(titles: Sequence[str], group: Sequence[str], amount: Decimal, m
 
 
 def budget_document(account: Account) -> Json:
-    """A budget and where it stands this month. Of an address only the host: the rest may be a secret."""
+    """A budget and where it stands this month. Of an address only the host or the service: the rest may be a secret."""
+    from orchestrator import services
     from orchestrator.notices import place
 
     budget = account.budget
@@ -130,6 +131,7 @@ def budget_document(account: Account) -> Json:
         "left_usd": _money(account.left),
         "live_machines": account.live,
         "webhook": place(budget.webhook) if budget.webhook else None,
+        "apprise": services.place(budget.apprise) if budget.apprise else None,
         "command": list(budget.command) if budget.command else None,
     }
 

@@ -103,6 +103,10 @@ def m006_benchmarks(connection: Connection) -> None:
     tables.create_all(connection, tables=[table for table in tables.sorted_tables if table.name != "runs"])
 
 
+def m007_apprise(connection: Connection) -> None:
+    connection.exec_driver_sql("ALTER TABLE budgets ADD COLUMN apprise TEXT")
+
+
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     m001_initial,
     m002_running_until,
@@ -110,6 +114,7 @@ MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     m004_bills,
     m005_schedules,
     m006_benchmarks,
+    m007_apprise,
 )
 
 

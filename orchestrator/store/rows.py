@@ -53,6 +53,12 @@ class BudgetRow:
     webhook: str | None = None
     command: Sequence[str] | None = None
     set_at: datetime
+    apprise: str | None = None
+
+    @property
+    def names_somebody(self) -> bool:
+        """Whether a notice is to be delivered."""
+        return bool(self.webhook or self.command or self.apprise)
 
 
 @dataclass(frozen=True, kw_only=True)

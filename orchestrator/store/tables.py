@@ -133,6 +133,7 @@ budgets = Table(
     Column("webhook", AnyText),
     Column("command", JsonText),
     Column("set_at", UtcTime, nullable=False),
+    Column("apprise", AnyText),
 )
 
 booked_months = Table(

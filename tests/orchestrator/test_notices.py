@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator import notices
+from orchestrator import notices, services
 from orchestrator.budgets import month_starts
 from orchestrator.store.rows import BudgetRow, NoticeRow
 from orchestrator.world import World
@@ -220,3 +221,77 @@ def test_a_command_that_hangs_holds_no_run_up(
             thread.join(10)
             assert not thread.is_alive()
     assert "TimeoutExpired" in caplog.text
+
+
+def test_apprise_gets_the_text_and_its_secret_and_again_when_it_fails(
+    living: Living, world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    budget(living, apprise="slack://${HOOK_KEY}/#gpu")
+    due(living, "soft")
+    due(living, "hard")
+    sent: list[tuple[str, str, bool]] = []
+
+    def send(url: str, *, title: str, text: str, is_urgent: bool) -> None:
+        sent.append((url, f"{title}: {text}", is_urgent))
+        if len(sent) == 1:
+            raise services.NotSent("slack://... has not taken it")
+
+    monkeypatch.setattr(services, "send", send)
+    notices.deliver_due(world)
+    living.clock.advance(60)
+    notices.deliver_due(world)
+    assert {url for url, _, _ in sent} == {"slack://hunter2/#gpu"}
+    assert {text for _, text, _ in sent} == {"gpujob: half is gone"}
+    assert sorted(urgent for _, _, urgent in sent) in ([False, False, True], [False, True, True])
+    assert not living.store.accounts.has_notices()
+    assert "has not taken it" in caplog.text and "hunter2" not in caplog.text
+
+
+@pytest.mark.process
+def test_apprise_itself_writes_to_a_service_and_keeps_its_address_out_of_the_log(
+    living: Living, world: World, hook: Hook, caplog: pytest.LogCaptureFixture
+) -> None:
+    budget(living, apprise=hook.url.replace("http://", "json://") + "/services/${HOOK_KEY}")
+    due(living, "hard")
+    hook.answers = [503]
+    with caplog.at_level(logging.DEBUG):
+        notices.deliver_due(world)
+        living.clock.advance(60)
+        notices.deliver_due(world)
+    assert [path.rstrip("/") for path, _ in hook.got] == ["/services/hunter2"] * 2
+    assert (hook.got[1][1]["title"], hook.got[1][1]["message"]) == ("gpujob", "half is gone")
+    assert hook.got[1][1]["type"] == "failure"
+    assert not living.store.accounts.has_notices()
+    ours = [record.getMessage() for record in caplog.records if not record.name.startswith("urllib3")]
+    assert any("json://... has not taken it" in text for text in ours)
+    assert not any("hunter2" in text for text in ours)
+
+
+def test_where_apprise_is_missing_the_notice_waits_and_says_so(
+    living: Living, world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    budget(living, apprise="json://localhost/${HOOK_KEY}")
+    due(living)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    notices.deliver_due(world)
+    living.clock.advance(3600)
+    assert "its extra `apprise`" in caplog.text and living.store.accounts.has_notices()
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [("slack://T1/A2/C3", "slack://..."), ("mailto://me:pw@example.org", "mailto://..."), ("${WHERE}", "...")],
+)
+def test_what_an_address_of_apprises_shows(url: str, shown: str) -> None:
+    assert services.place(url) == shown
+
+
+@pytest.mark.parametrize("url", ["json://localhost/x", "slack://${TOKENS}/#gpu", "${WHERE}", "mailto://u:p@gmail.com"])
+def test_what_apprise_knows_is_taken(url: str) -> None:
+    assert notices.checked_apprise(url) == url
+
+
+@pytest.mark.parametrize("url", ["nope://x", "nope://${X}", "slack://x", "hooks.example.org", "x${Y}", ""])
+def test_what_apprise_does_not_know_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="apprise"):
+        notices.checked_apprise(url)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -94,6 +95,7 @@ def test_what_is_left_counts_what_live_machines_have_run_up(scene: Scene, gpujob
         (["set", "--monthly", "nan"], "write dollars"),
         (["set", "--monthly", "3", "--soft", "4"], "nobody would be warned"),
         (["set", "--monthly", "3", "--webhook", "file:///etc/passwd"], "https://"),
+        (["set", "--monthly", "3", "--apprise", "nope://x"], "apprise cannot send to this nope:// address"),
         (["set", "--monthly", "3", "--command", ""], "program"),
         (["list", "--monthly", "3"], "belongs to `gpujob budget set`"),
         (["remove", "--json"], "--json belongs to"),
@@ -112,6 +114,19 @@ def test_a_secret_address_is_not_shown(gpujob: Command) -> None:
     shown = [said.text, said.err, gpujob("budget").text, gpujob("budget", "--json").text]
     assert not any("hunter2" in text for text in shown)
     assert gpujob("budget", "--json").json[0]["webhook"] == "https://hooks.example.org/..."
+
+
+def test_without_apprise_nothing_is_stored_that_needs_it(gpujob: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    said = gpujob("budget", "set", "--monthly", "3", "--apprise", "slack://T0/B0/hunter2")
+    assert said.code == 2 and "install gpujob with its extra `apprise`" in said.err and "hunter2" not in said.err
+    assert gpujob("budget", "--json").json == []
+
+
+def test_of_an_address_of_apprises_the_service_is_shown(gpujob: Command) -> None:
+    said = gpujob("budget", "set", "--monthly", "3", "--apprise", "slack://${TOKENS}/#hunter2")
+    assert said.code == 0 and "hunter2" not in said.text + said.err
+    assert gpujob("budget", "--json").json[0]["apprise"] == "slack://..."
 
 
 def test_a_project_without_runs_may_be_a_slip(gpujob: Command) -> None:

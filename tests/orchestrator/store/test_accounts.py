@@ -24,6 +24,7 @@ DIGITS = BudgetRow(
     monthly_usd=Decimal("5"),
     soft_usd=Decimal("4.5"),
     webhook="https://hooks.example.org/${KEY}",
+    apprise="slack://${TOKENS}",
     command=["notify", "a b"],
     set_at=NOON,
 )
@@ -63,7 +64,7 @@ def test_a_budget_comes_back_and_a_new_one_takes_its_place(store: Store) -> None
     for budget in (DIGITS, ALL):
         store.accounts.set_budget(budget, NOVEMBER)
     assert store.accounts.budgets() == [ALL, DIGITS]
-    dearer = replace(DIGITS, monthly_usd=Decimal("6"), soft_usd=None, webhook=None, command=None)
+    dearer = replace(DIGITS, monthly_usd=Decimal("6"), soft_usd=None, webhook=None, apprise=None, command=None)
     store.accounts.set_budget(dearer, NOVEMBER)
     assert store.accounts.budgets() == [ALL, dearer]
     assert store.accounts.remove_budget("digits") and not store.accounts.remove_budget("digits")
