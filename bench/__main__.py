@@ -7,7 +7,7 @@ from importlib import import_module
 
 from bench.measure import where_and_when
 
-ALL = ("start", "first_line", "teardown", "prices", "cost", "ship", "controller", "cloud")
+ALL = ("start", "first_line", "teardown", "prices", "cost", "store", "ship", "controller", "cloud")
 
 
 def main(names: list[str]) -> int:
