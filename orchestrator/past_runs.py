@@ -13,7 +13,6 @@ from orchestrator.estimates import EXPECTED_HOURS, Estimates, Expectation, Hardw
 from orchestrator.records import Attempt, Run
 from orchestrator.reports import words
 from orchestrator.store.errors import StoreBroken, StoreTooNew
-from orchestrator.store.past import succeeded
 
 if TYPE_CHECKING:
     from jobs.spec import Spec
@@ -67,7 +66,7 @@ def read(store: Store, name: str, project: str) -> list[Past]:
     one kind of hardware; otherwise it says nothing, and is left out.
     """
     try:
-        found = succeeded(store, name=name, project=project, limit=MOST, among=AMONG)
+        found = store.past.succeeded(name=name, project=project, limit=MOST, among=AMONG)
     except (StoreBroken, StoreTooNew):
         return []
     return [past for run, attempts in found if (past := _past(run, attempts)) is not None]

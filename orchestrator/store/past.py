@@ -8,23 +8,29 @@ from sqlalchemy import Executable, Integer, bindparam, select
 
 from orchestrator.records import Attempt, Outcome, Run
 from orchestrator.store.columns import AnyText
+from orchestrator.store.engine import Database
 from orchestrator.store.rows import ATTEMPTS, RUNS
-from orchestrator.store.store import Store
 from orchestrator.store.tables import attempts, runs
 
 
-def succeeded(store: Store, *, name: str, project: str, limit: int, among: int) -> list[tuple[Run, list[Attempt]]]:
-    """Newest first, at most `limit`, looked for among the `among` newest runs of that name, however they ended."""
-    width = len(RUNS.columns)
-    found: dict[str, tuple[Run, list[Attempt]]] = {}
-    wanted = {"of_name": name, "of_project": project, "at_most": limit, "among": among}
-    with store._database.read() as connection:
-        for row in connection.execute(_statement(), wanted):
-            attempt = ATTEMPTS.record(row[width:])
-            if attempt.run_id not in found:
-                found[attempt.run_id] = (RUNS.record(row[:width]), [])
-            found[attempt.run_id][1].append(attempt)
-    return list(found.values())
+class Past:
+    """Every method is one question and raises StoreError."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def succeeded(self, *, name: str, project: str, limit: int, among: int) -> list[tuple[Run, list[Attempt]]]:
+        """Newest first, at most `limit`, looked for among the `among` newest runs of that name, however they ended."""
+        width = len(RUNS.columns)
+        found: dict[str, tuple[Run, list[Attempt]]] = {}
+        wanted = {"of_name": name, "of_project": project, "at_most": limit, "among": among}
+        with self._database.read() as connection:
+            for row in connection.execute(_statement(), wanted):
+                attempt = ATTEMPTS.record(row[width:])
+                if attempt.run_id not in found:
+                    found[attempt.run_id] = (RUNS.record(row[:width]), [])
+                found[attempt.run_id][1].append(attempt)
+        return list(found.values())
 
 
 @cache

@@ -31,6 +31,7 @@ from orchestrator.store.errors import (
 )
 from orchestrator.store.leases import Lease
 from orchestrator.store.migrations import migrate
+from orchestrator.store.past import Past
 from orchestrator.store.rows import ATTEMPTS, CHARGES, CONTROLLERS, EVENTS, RUNS, ControllerRow, readable, run_changes
 from orchestrator.store.statements import Statements, list_charges, list_runs
 from orchestrator.store.sums import Sums
@@ -53,6 +54,7 @@ class Store:
         self.timetable = Timetable(database, self._now)
         self.benchmarks = Benchmarks(database)
         self.sums = Sums(database)
+        self.past = Past(database)
 
     @classmethod
     def open(cls, url: str, *, clock: Clock | None = None) -> Store:
