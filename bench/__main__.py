@@ -7,7 +7,7 @@ from importlib import import_module
 
 from bench.measure import where_and_when
 
-ALL = ("start", "first_line", "teardown", "prices", "cost", "store", "ship", "controller", "cloud")
+ALL = ("start", "first_line", "teardown", "prices", "cost", "store", "ship", "change_points", "controller", "cloud")
 
 
 def main(names: list[str]) -> int:
