@@ -76,13 +76,19 @@ def test_one_or_two_bad_nights_are_no_change(bad: list[float]) -> None:
             assert not change_points([*values[:16], *bad, *values[18:end]]), f"seed {seed}, {end} nights"
 
 
-def test_a_bad_night_before_it_does_not_hide_a_step() -> None:
+def test_sixteen_nights_are_mostly_enough_to_tell_three_that_are_far_off() -> None:
+    found = [seed for seed in SEEDS if told(nights((16, 100), (3, 110), seed=seed))]
+    assert len(found) >= 20, "half of them, with the third night already"
+
+
+@pytest.mark.parametrize(("count", "level"), [(8, 110.0), (12, 106.0)], ids=["large", "small"])
+def test_a_bad_night_before_it_does_not_hide_a_step(count: int, level: float) -> None:
     found = 0
-    for seed in SEEDS:
-        values = nights((20, 100), (8, 110), seed=seed)
+    for seed in range(20):
+        values = nights((20, 100), (count, level), seed=seed)
         values[7] = 180.0
-        found += any(abs(index - 20) <= 1 for index, _ in told(values))
-    assert found >= 0.9 * len(SEEDS)
+        found += any(abs(index - 20) <= 2 for index, _ in told(values))
+    assert found >= 15
 
 
 def test_a_step_and_the_way_back_are_two_changes() -> None:
