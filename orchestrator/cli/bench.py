@@ -13,8 +13,12 @@ from orchestrator.cli.errors import Stop
 from orchestrator.cli.options import json_option, yes_option
 from orchestrator.cli.session import Session, pass_session
 
-_ACTIONS = ("list", "run", "show", "compare", "history", "gate")
-_BELONGS = {"suite": "compare", "claims": "compare", "metric": "history", "detach": "run", "yes": "run"}
+_ACTIONS = ("list", "run", "show", "compare", "history", "report", "gate", "export")
+_FORMATS = ("github", "csv", "prometheus", "mlflow")
+_BELONGS = {
+    **{"suite": "compare", "claims": "compare", "metric": "history", "detach": "run", "yes": "run", "html": "report"},
+    **{"form": "export", "better": "export", "to": "export"},
+}
 _SUITE_FILE = "suite.yaml"
 
 
@@ -26,7 +30,10 @@ _SUITE_FILE = "suite.yaml"
         "gpujob bench show",
         "gpujob bench compare cpu gpu --claims claims.yaml",
         "gpujob bench history --metric samples_per_second",
+        "gpujob bench report cpu-against-gpu --html nights.html",
         "gpujob bench gate cpu-against-gpu >> $GITHUB_STEP_SUMMARY",
+        "gpujob bench export --format prometheus > /var/lib/node_exporter/gpujob.prom",
+        "gpujob bench export --format mlflow --to http://localhost:5000",
     ),
     exits=(*(exit_codes.DONE, exit_codes.JOB_FAILED, exit_codes.USAGE, exit_codes.INCOMPLETE, exit_codes.INTERRUPTED),),
 )
@@ -35,6 +42,10 @@ _SUITE_FILE = "suite.yaml"
 @click.option("--suite", help="Of `compare`: only this suite's results.")
 @click.option("--metric", help="Of `history`: only this metric.")
 @click.option("--claims", type=click.Path(path_type=Path), help="Of `compare`: figures of other people, shown apart.")
+@click.option("--html", type=click.Path(path_type=Path), help="Of `report`: where the page is written.")
+@click.option("--format", "form", type=click.Choice(_FORMATS), help="Of `export`.")
+@click.option("--better", type=click.Choice(("lower", "higher")), help="Of `export --format github`: which metrics.")
+@click.option("--to", metavar="URI", help="Of `export --format mlflow`: the tracking server, or a folder.")
 @click.option("-d", "--detach", is_flag=True, help="Of `run`: print the sweep's id and return.")
 @yes_option
 @json_option
@@ -45,12 +56,15 @@ def bench(session: Session, /, action: str, subjects: tuple[str, ...], *, as_jso
     `run FILE` makes a run of every task on every machine of a suite, and waits for all of them; what follows `--` are
     options of `gpujob submit`, for each run. `list` has the sweeps, `show [SWEEP|SUITE]` the newest one with its
     results. `compare A B` lays machines side by side, by target, provider, GPU, or several words such as "vast
-    RTX4090". `history [SUITE]` has every series with its noise and its changes. `gate [SWEEP|SUITE]` prints what got
-    worse as a Markdown table: its exit code is 1 when something did, 3 when results are missing.
+    RTX4090". `history [SUITE]` has every series with its noise and its changes.
+
+    `report [SUITE]` says what got slower or dearer, what failed and what to rent; with --html on one page, with every
+    series. `gate [SWEEP|SUITE]` prints what got worse as a Markdown table: its exit code is 1 when something did, 3
+    when results are missing. `export [SUITE]` prints results for other programs.
     """
     for name, of in _BELONGS.items():
         if given[name] and action != of:
-            raise click.UsageError(f"--{name} belongs to `gpujob bench {of}`")
+            raise click.UsageError(f"--{'format' if name == 'form' else name} belongs to `gpujob bench {of}`")
     if action == "run":
         from orchestrator.cli.bench_run import run
 
@@ -66,6 +80,10 @@ def bench(session: Session, /, action: str, subjects: tuple[str, ...], *, as_jso
     if len(subjects) > 1:
         raise click.UsageError(f"{subjects[1]!r}: `gpujob bench {action}` takes one name")
     subject = subjects[0] if subjects else None
+    if action == "report":
+        return bench_views.report(session, subject, given["html"])
+    if action == "export":
+        return bench_views.export(session, subject, given["form"], better=given["better"], to=given["to"])
     if action == "history":
         return bench_views.history(session, subject, metric=given["metric"], as_json=as_json)
     show = {"list": bench_views.show_list, "show": bench_views.show_one, "gate": bench_views.gate}[action]

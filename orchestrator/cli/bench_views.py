@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 
+import click
+
 from orchestrator import spending
 from orchestrator.benchmarks import claims as claimed
 from orchestrator.benchmarks import comparing, keeping, series
@@ -109,6 +111,54 @@ def history(session: Session, suite: str | None, *, metric: str | None, as_json:
     for change in changes:
         if change.series in names:
             say(f"{change.noticed_at:%Y-%m-%d}: {keeping.words(names[change.series].newest, change)}")
+    return exit_codes.DONE
+
+
+def report(session: Session, suite: str | None, html: Path | None) -> int:
+    """Everything on one page; without a file for it, what changed, what went wrong and what to rent, in words."""
+    from orchestrator.benchmarks.overview import overview
+    from orchestrator.reports import bench_page, bench_rent
+
+    row = _find(session, suite)
+    view = overview(session.store, row.suite)
+    if html is None:
+        changes = (f"{one.at:%Y-%m-%d}  {keeping.words(one.main.first, one.main.row)}" for one in view.changes)
+        wrong = (f"{one.at:%Y-%m-%d}  {one.kind}: {words.one_line(one.text)}" for one in view.incidents)
+        title = f"{row.suite}: {bench_page.summary(view.changes)} in {words.plural(len(view.nights), 'sweep')}"
+        data("\n".join([title, *changes, *wrong, *bench_rent.sentences(view.prices)]))
+    else:
+        html.write_text(bench_page.page(view, now=session.store.now()), encoding="utf-8")
+        say(f"written to {html}")
+    return exit_codes.DONE
+
+
+def export(session: Session, suite: str | None, form: str | None, *, better: str | None, to: str | None) -> int:
+    """Results as other programs read them."""
+    from orchestrator.reports import bench_formats
+
+    if (to is not None) != (form == "mlflow"):
+        raise click.UsageError("--format mlflow and --to URI go together")
+    if (better is not None) != (form == "github"):
+        raise click.UsageError("--format github and --better go together: a file has metrics of one direction")
+    rows = session.store.benchmarks.results(suite=suite)
+    if form == "mlflow" and to is not None:
+        return _to_mlflow(rows, to)
+    if form == "github":
+        data(bench_formats.github_benchmark(rows, better="lower" if better == "lower" else "higher").rstrip("\n"))
+    elif form == "prometheus":
+        data(bench_formats.prometheus(rows).rstrip("\n"))
+    else:
+        data(bench_formats.csv_text(rows).rstrip("\n"))
+    return exit_codes.DONE
+
+
+def _to_mlflow(rows: Sequence[ResultRow], uri: str) -> int:
+    from orchestrator.reports.bench_mlflow import NotLogged, log_to_mlflow
+
+    try:
+        say(f"{words.plural(log_to_mlflow(rows, uri), 'run')} logged")
+    except NotLogged as error:
+        raise Stop(str(error)) from None
     return exit_codes.DONE
 
 

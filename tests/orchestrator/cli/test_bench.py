@@ -83,7 +83,8 @@ def night(scene: Scene, *, failed: bool = False) -> None:
     """One sweep with a task on two machines, four times as fast on the GPU."""
     store = scene.store()
     first = scene.run()
-    runs = [replace(first, id=name, name=f"night.{name}", due_at=None) for name in ("r-cpu", "r-gpu")]
+    notes = {**first.notes, "sweep": {"id": "b-1", "measure": {"epoch_seconds": {}}}}
+    runs = [replace(first, id=name, name=f"night.{name}", due_at=None, notes=notes) for name in ("r-cpu", "r-gpu")]
     if failed:
         runs[1] = replace(runs[1], outcome=Outcome.NO_CAPACITY, error="no offer fits the spec")
     sweep = SweepRow(id="b-1", suite="night", file="suite.yaml", host="laptop", created_at=scene.now)
@@ -96,6 +97,18 @@ def night(scene: Scene, *, failed: bool = False) -> None:
     if not failed:
         rows.append(a_result(scene, "r-gpu", value=10.0, **ON_GPU))
     store.benchmarks.add_results(rows)
+    store.close()
+
+
+def night_before(scene: Scene) -> None:
+    """The GPU's first result, on another level."""
+    store = scene.store()
+    run = replace(store.run("r-gpu"), id="r-old")
+    sweep = SweepRow(id="b-0", suite="night", file="f", host="laptop", created_at=scene.now - timedelta(days=1))
+    cell = CellRow(sweep_id="b-0", number=0, run_id="r-old", task="mnist", target="gpu", gpu="", provider="vast")
+    store.benchmarks.write(store.to_write([(run, [])]), store.benchmarks.to_write(sweep, [cell]))
+    at = scene.now - timedelta(days=1)
+    store.benchmarks.add_results([a_result(scene, "r-old", value=8.0, at=at, sweep_id="b-0", **ON_GPU)])
     store.close()
 
 
@@ -230,6 +243,31 @@ def test_the_history_of_every_series(scene: Scene, gpujob: Command) -> None:
     [_, gpu] = gpujob("bench", "history", "--json").json
     assert gpu["changes"][0]["differs"] == {"commit": ["0f0f", "1a2b"]} and gpu["values"][0]["value"] == 10
     assert gpujob("bench", "history", "--metric", "loss").code == 2
+
+
+def test_the_report_in_words_and_as_a_page(scene: Scene, gpujob: Command, tmp_path: Path) -> None:
+    night(scene)
+    night_before(scene)
+    a_change(scene)
+    said = gpujob("bench", "report", "night")
+    assert said.code == 0, said.err
+    lines = said.text.splitlines()
+    assert lines[0] == "night: 1 got slower in 2 sweeps"
+    assert "mnist epoch_seconds on vast RTX4090 (simulated): 8 -> 10 s (+25.0 %, worse) since r-gpu" in lines[1]
+    assert gpujob("bench", "report", "night", "--html", "nights.html").code == 0
+    assert "got slower" in (tmp_path / "nights.html").read_text()
+
+
+def test_results_for_other_programs(scene: Scene, gpujob: Command) -> None:
+    night(scene)
+    assert len(gpujob("bench", "export", "--format", "csv").text.splitlines()) == 3
+    assert gpujob("bench", "export").text == gpujob("bench", "export", "--format", "csv").text
+    assert "# TYPE" in gpujob("bench", "export", "night", "--format", "prometheus").text
+    lower = gpujob("bench", "export", "--format", "github", "--better", "lower").json
+    assert sorted(entry["value"] for entry in lower) == [10, 40]
+    assert gpujob("bench", "export", "--format", "github").code == 2
+    assert gpujob("bench", "export", "--format", "mlflow").code == 2
+    assert gpujob("bench", "export", "--to", "x").code == 2
 
 
 @pytest.mark.parametrize(
