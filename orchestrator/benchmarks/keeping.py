@@ -10,6 +10,7 @@ from datetime import datetime
 
 from jobs.metrics import points
 from orchestrator.benchmarks import results, series
+from orchestrator.benchmarks.results import USD_PER_HOUR
 from orchestrator.home import RunFolder
 from orchestrator.records import Attempt, Run
 from orchestrator.store.rows import ChangeRow, ResultRow
@@ -28,9 +29,11 @@ def keep(
         return
     first = rows[0]
     of_task = store.benchmarks.results(suite=first.suite, task=first.task, target=first.target)
+    of_machines = store.benchmarks.results(suite=first.suite, target=first.target, metric=USD_PER_HOUR)
+    others = [row for row in of_task if row.metric != USD_PER_HOUR]
     known = {(change.run_id, change.metric) for change in store.benchmarks.changes(first.suite)}
     mine = {series.key(row) for row in rows}
-    for name, one in series.of(of_task).items():
+    for name, one in series.of([*others, *of_machines]).items():
         for change in series.changes(one, now) if name in mine else ():
             if (change.run_id, change.metric) not in known:
                 store.benchmarks.add_change(change)

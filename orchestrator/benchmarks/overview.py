@@ -22,6 +22,7 @@ from orchestrator.benchmarks.incidents import Incident
 from orchestrator.benchmarks.results import USD_PER_HOUR
 from orchestrator.benchmarks.series import LONGEST, Series
 from orchestrator.benchmarks.series import of as series_of
+from orchestrator.benchmarks.series import task as task_of
 from orchestrator.benchmarks.value import Price, prices
 from orchestrator.records import Outcome, Run
 from orchestrator.store.rows import ChangeRow, ResultRow, SweepRow
@@ -181,10 +182,11 @@ def _within(one: Series, changes: Iterable[ChangeRow]) -> tuple[ChangeRow, ...]:
     return tuple(sorted((row for row in changes if places.get(row.run_id)), key=lambda row: places[row.run_id]))
 
 
-def _place(track: Track) -> tuple[str, bool, bool, str, str]:
-    """By task; of each its main metric first, its price last; the same metric on all machines side by side."""
+def _place(track: Track) -> tuple[bool, str, bool, str, str]:
+    """By task, of each its main metric first; prices, which are no task's, last; the same metric side by side."""
     newest = track.series.newest
-    return newest.task, not newest.is_main, newest.metric == USD_PER_HOUR, newest.metric, track.name
+    task = task_of(newest)
+    return task is None, task or "", not newest.is_main, newest.metric, track.name
 
 
 def _changes(tracks: Sequence[Track]) -> list[Change]:

@@ -1,7 +1,8 @@
 """Results of one metric on one testbed over time: where they went to another level, what differed then, how they vary.
 
 A series is kept apart by what cannot be compared (provider, machine type, GPU); what may explain a change (driver,
-image, code, commit, ...) is noted with every result. Pure; the statistics are change_points.py's.
+image, code, commit, ...) is noted with every result. A machine's price is one series, whatever tasks ran there. Pure;
+the statistics are change_points.py's.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from orchestrator.benchmarks import change_points
+from orchestrator.benchmarks.results import USD_PER_HOUR
 from orchestrator.records import Json
 from orchestrator.store.rows import ChangeRow, ResultRow
 
@@ -44,13 +46,20 @@ class Series:
 def key(row: ResultRow) -> str:
     """The same for all results of one series."""
     gpu = f"{row.gpu}:{row.gpu_count}" if row.gpu_count else "cpu"
-    parts = [row.suite, row.task, row.target, row.metric, row.provider, row.machine, gpu]
-    return "/".join([*parts, *(["simulated"] if row.is_simulated else [])])
+    simulated = "simulated" if row.is_simulated else None
+    parts = (row.suite, task(row), row.target, row.metric, row.provider, row.machine, gpu, simulated)
+    return "/".join(part for part in parts if part is not None)
+
+
+def task(row: ResultRow) -> str | None:
+    """Whose series it is; None where it is a price: what a machine costs is not a task's."""
+    return None if row.metric == USD_PER_HOUR else row.task
 
 
 def name(row: ResultRow) -> str:
     """Of the series of a result, in words: mnist samples_per_second on vast RTX4090."""
-    return f"{row.task} {row.metric} on {machine_words(row)}"
+    of_task = f"{whose} " if (whose := task(row)) is not None else ""
+    return f"{of_task}{row.metric} on {machine_words(row)}"
 
 
 def machine_words(row: ResultRow) -> str:
@@ -62,11 +71,17 @@ def machine_words(row: ResultRow) -> str:
 
 
 def of(rows: Iterable[ResultRow]) -> dict[str, Series]:
-    """By key, in the order in which they began."""
+    """By key, in the order in which they began. A price counts once for each sweep, as its first result has it."""
     grouped: dict[str, list[ResultRow]] = {}
+    priced: set[tuple[str, str]] = set()
     for row in rows:
-        grouped.setdefault(key(row), []).append(row)
-    return {name: Series(tuple(of_one)) for name, of_one in grouped.items()}
+        which = key(row)
+        if row.metric == USD_PER_HOUR:
+            if (which, row.sweep_id) in priced:
+                continue
+            priced.add((which, row.sweep_id))
+        grouped.setdefault(which, []).append(row)
+    return {which: Series(tuple(of_one)) for which, of_one in grouped.items()}
 
 
 def changes(series: Series, at: datetime) -> list[ChangeRow]:

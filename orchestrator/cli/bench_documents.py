@@ -93,7 +93,7 @@ def series(one: all_series.Series, changes: Sequence[ChangeRow]) -> Json:
     newest, name = one.newest, all_series.key(one.newest)
     return {
         "suite": newest.suite,
-        "task": newest.task,
+        "task": all_series.task(newest),
         "target": newest.target,
         "metric": newest.metric,
         "unit": newest.unit,
@@ -127,7 +127,7 @@ def verdict(judged: Verdict) -> Json:
         "suite": judged.sweep.suite,
         "passes": not judged.worse and not judged.missing and not judged.still_going,
         "changes": [
-            {"task": row.task, "target": row.target, "machine": machine(row), **change(found)}
+            {"task": all_series.task(row), "target": row.target, "machine": machine(row), **change(found)}
             for found, row in judged.changes
         ],
         "missing": [
@@ -171,7 +171,8 @@ def _change_line(found: ChangeRow, row: ResultRow) -> str:
     share = f"{found.after / found.before - 1:+.1%}" if found.before else "from 0"
     which = "worse" if found.is_worse else "better"
     differs = ", ".join(f"{name} {old} -> {new}" for name, (old, new) in found.differs.items())
-    cells = (row.task, found.metric, all_series.machine_words(row), before, after, f"{share} ({which})", differs or "-")
+    task, where = all_series.task(row) or "-", all_series.machine_words(row)
+    cells = (task, found.metric, where, before, after, f"{share} ({which})", differs or "-")
     return "| " + " | ".join(_inline(cell) for cell in cells) + " |"
 
 

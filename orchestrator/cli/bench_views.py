@@ -274,6 +274,6 @@ def _series_line(one: series.Series) -> Sequence[str]:
     told = "-" if noise is None else f"{noise:.1%}".replace("%", " %")
     machine = series.machine_words(one.newest)
     return (
-        *(one.newest.task, one.metric, machine, str(len(one.rows)), _value(one.newest), told),
+        *(series.task(one.newest) or "-", one.metric, machine, str(len(one.rows)), _value(one.newest), told),
         sparkline(one.values[-40:]),
     )

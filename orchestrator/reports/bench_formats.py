@@ -71,7 +71,7 @@ def prometheus(rows: Iterable[ResultRow]) -> str:
 
 def title(row: ResultRow) -> str:
     """One series for ever: mnist samples_per_second on vast RTX4090 (clouds)."""
-    return words.one_line(f"{row.task} {row.metric} on {series.machine_words(row)} ({row.target})")
+    return words.one_line(f"{series.name(row)} ({row.target})")
 
 
 def _newest(rows: Iterable[ResultRow]) -> list[ResultRow]:
@@ -140,7 +140,7 @@ def _labels(row: ResultRow) -> str:
     """What a series is kept apart by, and the metric's own name: two may look alike to Prometheus."""
     labels: Sequence[tuple[str, object]] = (
         ("suite", row.suite),
-        ("task", row.task),
+        ("task", series.task(row) or ""),
         ("target", row.target),
         ("metric", row.metric),
         ("unit", row.unit),

@@ -15,6 +15,7 @@ from orchestrator.benchmarks.incidents import Incident
 from orchestrator.benchmarks.overview import Change, Night, Overview, Step, Track
 from orchestrator.benchmarks.results import USD_PER_HOUR
 from orchestrator.benchmarks.series import machine_words
+from orchestrator.benchmarks.series import task as task_of
 from orchestrator.reports import bench_rent, words
 from orchestrator.reports.figures import card
 from orchestrator.reports.page import page as whole_page
@@ -101,7 +102,7 @@ def _changes(changes: Iterable[Change]) -> str:
 
 def _change(change: Change) -> str:
     first, word = change.main.first, change.main.word
-    where = f"{first.task} on {machine_words(first)}"
+    where = " on ".join(part for part in (task_of(first), machine_words(first)) if part is not None)
     badge = f'<span class="badge {_TONES.get(word, "good")}">{word}</span>'
     steps = "; ".join(_step(step) for step in change.steps)
     return (
@@ -153,8 +154,9 @@ def _list_of(incidents: Iterable[Incident]) -> str:
 
 def _series(view: Overview) -> str:
     parts = []
-    for task, tracks in groupby(view.tracks[:MOST_SERIES], key=lambda track: track.series.newest.task):
-        parts.append(f'<h3>{safe(task)}</h3><div class="cards">{"".join(map(_card, tracks))}</div>')
+    for task, tracks in groupby(view.tracks[:MOST_SERIES], key=lambda track: task_of(track.series.newest)):
+        title = "What machines cost" if task is None else safe(task)
+        parts.append(f'<h3>{title}</h3><div class="cards">{"".join(map(_card, tracks))}</div>')
     hidden = len(view.tracks) - MOST_SERIES
     if hidden > 0:
         parts.append(f'<p class="more">and {hidden:,} more series, which the CSV has</p>')

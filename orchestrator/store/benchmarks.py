@@ -65,13 +65,15 @@ class Benchmarks:
         suite: str | None = None,
         task: str | None = None,
         target: str | None = None,
+        metric: str | None = None,
         since: datetime | None = None,
     ) -> list[ResultRow]:
         """Those that match, the oldest first."""
         statement = select(*RESULTS.columns).order_by(results.c.at, results.c.run_id, results.c.metric)
-        for column, wanted in ((results.c.suite, suite), (results.c.task, task), (results.c.target, target)):
-            if wanted is not None:
-                statement = statement.where(column == wanted)
+        wanted = {"suite": suite, "task": task, "target": target, "metric": metric}
+        for name, value in wanted.items():
+            if value is not None:
+                statement = statement.where(results.c[name] == value)
         if since is not None:
             statement = statement.where(results.c.at >= since)
         with self._database.read() as connection:
