@@ -8,11 +8,14 @@ from datetime import UTC, datetime, timedelta
 
 
 class SimulatedClock:
-    """UTC that starts at the real time, runs `speed` times as fast, and jumps when it is told. Safe between threads."""
+    """UTC that starts at the real time, runs `speed` times as fast, and jumps when it is told. Safe between threads.
 
-    def __init__(self, *, speed: float = 1.0) -> None:
+    `start` is another time to start at.
+    """
+
+    def __init__(self, *, speed: float = 1.0, start: datetime | None = None) -> None:
         self.speed = speed
-        self._started = datetime.now(UTC)
+        self._started = start or datetime.now(UTC)
         self._origin = time.monotonic()
         self._pushed = timedelta()
         self._lock = threading.Lock()

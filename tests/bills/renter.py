@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from jobs.spec import Spec
-from orchestrator import ledger
 from orchestrator.controller import Controller
 from orchestrator.home import Home
 from orchestrator.reaper import Reaper
@@ -24,21 +23,13 @@ from orchestrator.records import Phase, Run
 from orchestrator.settlement import Bookkeeper
 from orchestrator.store.store import Store
 from orchestrator.world import World
-from providers.aws.provider import AwsProvider
-from providers.base import Provider, Settings
-from providers.rehearsal.aws.cloud import AwsCloud
 from providers.rehearsal.clock import SimulatedClock
 from providers.rehearsal.faults import Fault
-from providers.rehearsal.machines.paper import PaperMachines
-from providers.rehearsal.runpod.cloud import RunpodCloud
-from providers.rehearsal.vast.cloud import VastCloud
 from providers.rehearsal.web import Served
-from providers.runpod.provider import RunpodProvider
-from providers.vast.provider import VastProvider
+from tests.bills import accounts
 from tests.fakes.fake_machine import FakeMachine, Script
 
 OWNER = "ada"
-GPUS = {"aws": "T4", "runpod": "RTX4090", "vast": "RTX3090"}
 STEPS = {Phase.WATCH: 30.0}  # seconds from one look to the next; elsewhere two
 LONGEST = 2000  # steps of one run
 SETTLING_DAYS = 4
@@ -64,18 +55,15 @@ class Renter:
         self.cloud, self.clock = cloud, cloud.clock
         self.home = Home(folder)
         self.store = Store.open(self.home.database_url({}), clock=self.clock)
-        settings = Settings(home=folder, env=cloud.environment(), now=self.clock)
-        self.provider: Provider = _provider(cloud.name, settings, self.clock)
         self.script = Script()
         self._machines: dict[str, FakeMachine] = {}
         self.world = World(store=self.store, home=self.home, env={}, clock=self.clock, connect=self._connect)
-        self.world.use(self.provider)
+        self.world.use(accounts.open_provider(cloud, folder))
         self.controller = Controller(self.world, "bills", lease_seconds=10**6)
 
     def rent(self, number: int, case: Case) -> Run:
         """One run from its submission to its end."""
-        gpu = {**_GPU_OF[self.cloud.name], "driver": "570.1", "uuid": "0"}
-        self.script = Script(seconds=case.seconds, exit_code=case.exit_code, facts={"gpus": [gpu], "cuda": "12.8"})
+        self.script = Script(seconds=case.seconds, exit_code=case.exit_code, facts=accounts.facts(self.cloud.name))
         self.cloud.faults.clear()
         self.cloud.faults.add(*case.faults)
         for seconds, factor in case.moves:
@@ -111,33 +99,13 @@ class Renter:
             while bookkeeper.settle_due():
                 pass
 
-    def differences(self) -> dict[str, Decimal]:
-        """For every machine that was ever made: what is booked for it, less the cloud's own bill."""
-        with self.cloud.lock:
-            self.cloud.tick()
-            billed = {one.id: self.cloud.bill.total(one.id) for one in self.cloud.everything()}
-        booked = dict.fromkeys(billed, Decimal(0))
-        runs = self.store.runs()
-        for run_id, attempts in self.store.attempts_of([run.id for run in runs]).items():
-            rows = self.store.charges(run_id=run_id)
-            for attempt in attempts:
-                mine = ledger.total(row for row in rows if row.attempt == attempt.number)
-                if attempt.instance_id is None:
-                    assert mine == 0, f"{mine} booked for a machine that was never made"
-                    continue
-                booked[attempt.instance_id.rpartition("/")[2]] += mine
-        return {machine: booked[machine] - billed[machine] for machine in billed}
-
-    def alive(self) -> list[str]:
-        return [machine.name for machine in self.cloud.everything() if machine.alive]
-
     def _submit(self, number: int, case: Case) -> str:
         run_id = f"r-{number:06d}"
         spec = {
             "name": "job",
             "run": "true",
             "image": "python:3.12",
-            "resources": {"gpu": GPUS[self.cloud.name], "disk": "40GB"},
+            "resources": {"gpu": accounts.GPUS[self.cloud.name], "disk": "40GB"},
             "place": {"providers": [self.cloud.name], "spot": "only" if case.spot else "never"},
             "limits": {"max_price_per_hour": "5", "max_cost": "100"},
             "retry": {"attempts": 3},
@@ -162,38 +130,13 @@ class Renter:
 
     def _connect(self, name: str, access: object, folder: object) -> Any:
         if name not in self._machines:
-            self._machines[name] = FakeMachine(self.clock, self.script, is_up=lambda: self._is_up(name))
+            self._machines[name] = FakeMachine(self.clock, self.script, is_up=lambda: accounts.is_up(self.cloud, name))
         return self._machines[name]
-
-    def _is_up(self, name: str) -> bool:
-        with self.cloud.lock:
-            self.cloud.tick()
-            return any(one.alive and one.ssh for one in self.cloud.everything() if one.name == name)
-
-
-_GPU_OF = {
-    "aws": {"name": "Tesla T4", "memory_mb": 15360},
-    "runpod": {"name": "NVIDIA GeForce RTX 4090", "memory_mb": 24564},
-    "vast": {"name": "NVIDIA GeForce RTX 3090", "memory_mb": 24576},
-}
-
-
-def _provider(name: str, settings: Settings, clock: SimulatedClock) -> Provider:
-    if name == "aws":
-        return AwsProvider(settings, sleep=clock.advance)
-    if name == "vast":
-        return VastProvider(settings, sleep=clock.advance)
-    return RunpodProvider(settings)
 
 
 @contextmanager
 def renting(name: str, folder: Path) -> Iterator[Renter]:
-    clouds = {"aws": AwsCloud, "runpod": RunpodCloud, "vast": VastCloud}
-    clock = SimulatedClock(speed=0.0)
-    cloud: Any = clouds[name](PaperMachines(), clock=clock)
-    if name == "runpod":
-        for host in cloud.market.hosts:
-            host.has_public_ip = True
+    cloud = accounts.open_cloud(name, SimulatedClock(speed=0.0))
     with Served(cloud):
         renter = Renter(cloud, folder)
         yield renter

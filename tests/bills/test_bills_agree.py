@@ -8,19 +8,17 @@ from __future__ import annotations
 import math
 import os
 import random
-from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from orchestrator.records import Outcome
+from tests.bills import accounts
 from tests.bills.renter import Case, drawn, market_moves, renting
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(900)]
 
 RUNS = int(os.environ.get("GPUJOB_BILL_RUNS", "12"))
-# Per machine: Vast.ai rounds each amount of a bill to a tenth of a cent, RunPod to the last digit of a double.
-ROUNDING = {"aws": Decimal("0.000001"), "runpod": Decimal("0.00001"), "vast": Decimal("0.0031")}
 
 
 @pytest.mark.parametrize("name", ["aws", "runpod", "vast"])
@@ -28,10 +26,9 @@ def test_drawn_runs(name: str, tmp_path: Path) -> None:
     with renting(name, tmp_path) as renter:
         outcomes = [renter.rent(n, drawn(random.Random(f"{name} {n}"), name)).outcome for n in range(RUNS)]
         renter.settle()
-        assert renter.alive() == []
-        wrong = {machine: usd for machine, usd in renter.differences().items() if abs(usd) > ROUNDING[name]}
-        assert wrong == {}
-        assert len(renter.differences()) >= RUNS / 2 and len(set(outcomes)) > 1
+        assert accounts.alive(renter.cloud) == []
+        assert accounts.wrong(renter.cloud, renter.store) == {}
+        assert len(accounts.billed(renter.cloud)) >= RUNS / 2 and len(set(outcomes)) > 1
 
 
 def test_the_estimate_alone_follows_the_market(tmp_path: Path) -> None:
@@ -46,7 +43,7 @@ def test_the_estimate_alone_follows_the_market(tmp_path: Path) -> None:
             run = renter.rent(number, Case(seconds=seconds, spot=True, moves=market_moves(dice, most=5), away=away))
             assert run.outcome is Outcome.SUCCEEDED
         renter.settle()
-        differences = renter.differences()
+        differences = accounts.differences(renter.cloud, renter.store)
         rates = [row.rate_usd for row in renter.store.charges() if row.meter == "compute"]
         assert len(set(rates)) > len(differences), "prices have moved under machines"
         assert {machine: usd for machine, usd in differences.items() if abs(usd) > max(rates) * 10 / 3600} == {}

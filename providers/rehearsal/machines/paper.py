@@ -18,6 +18,7 @@ class PaperMachines:
 
     def __init__(self) -> None:
         self.requests: dict[str, MachineRequest] = {}
+        self.silent: set[str] = set()
         self._states: dict[str, MachineState] = {}
         self._lock = threading.Lock()
 
@@ -31,13 +32,17 @@ class PaperMachines:
             return self._states.get(name, MachineState(phase=MachinePhase.GONE))
 
     def freeze(self, name: str) -> None:
-        """Nobody speaks to it anyway."""
+        self.silent.add(name)
 
     def isolate(self, name: str) -> None:
-        """As little as to be frozen."""
+        self.silent.add(name)
 
     def thaw(self, name: str) -> None:
-        """There is nothing to go on with."""
+        self.silent.discard(name)
+
+    def answers(self, name: str) -> bool:
+        """Whether somebody who stands for its inside may be spoken to."""
+        return name not in self.silent and self.look(name).phase is MachinePhase.UP
 
     def halt(self, name: str) -> None:
         self._change(name, MachinePhase.OVER)

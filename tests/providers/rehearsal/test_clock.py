@@ -39,3 +39,10 @@ def test_it_is_pushed_forward_and_never_back(passed: list[float]) -> None:
     with pytest.raises(ValueError, match="forward"):
         simulated.advance(-1)
     assert simulated() - began == timedelta(seconds=3600.5)
+
+
+def test_it_may_start_at_another_time(passed: list[float]) -> None:
+    simulated = SimulatedClock(speed=0, start=datetime(2026, 3, 9, 18, tzinfo=UTC))
+    passed[0] += 5
+    simulated.advance(60)
+    assert simulated() == datetime(2026, 3, 9, 18, 1, tzinfo=UTC)
