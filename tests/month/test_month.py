@@ -1,0 +1,164 @@
+"""A month of nightly benchmarks at three simulated clouds: what is told is what happened, and nothing else.
+
+GPUJOB_MONTH_SEEDS=5 lives five more months, each drawn from its number: what befalls it in which night, and all noise.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+
+import pytest
+
+from orchestrator import ledger
+from orchestrator.benchmarks.results import USD_PER_HOUR
+from orchestrator.records import AttemptOutcome, FiringKind, Outcome
+from orchestrator.store.rows import ChangeRow
+from tests.bills import accounts
+from tests.month.measured import METRICS, REPEATS
+from tests.month.office import NIGHTS, Month, Plan, a_month
+
+# Slow: a minute of CPU time. Thirty nights are what it takes to know noise from a step, and a month what is billed.
+pytestmark = [pytest.mark.process, pytest.mark.slow, pytest.mark.timeout(1800)]
+
+MORE = int(os.environ.get("GPUJOB_MONTH_SEEDS", "0"))  # read here: no test sees the variable
+FIRST, SUMMER_TIME = date(2026, 3, 10), date(2026, 3, 30)
+NOTICED_WITHIN = 4  # nights, the first of the new level included
+TESTBEDS = {"t4": "aws/g4dn.xlarge/T4:1", "rtx4090": "runpod/community/RTX4090:1", "rtx3090": "vast//RTX3090:1"}
+
+Incident = tuple[int, str]  # the night, and what
+
+
+def drawn(number: int) -> Plan:
+    """The month of a number. What is as noisy as the market place's GPU is no good for a step of an eighth."""
+    dice = random.Random(f"month {number}")
+    return Plan(
+        seed=f"{number}",
+        preemption=dice.randint(2, NIGHTS - 1),
+        outage=dice.randint(2, NIGHTS - 1),
+        regression=dice.randint(16, 25),
+        task=dice.choice(list(METRICS)),
+        target=dice.choice(("t4", "rtx4090")),
+        price_jump=dice.randint(16, 25),
+    )
+
+
+PLANS = [Plan(seed="the month"), *(drawn(number) for number in range(1, MORE + 1))]
+
+
+@pytest.fixture(scope="module", params=PLANS, ids=lambda plan: plan.seed)
+def month(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Month]:
+    with a_month(request.param, tmp_path_factory.mktemp("month")) as lived:
+        lived.live()
+        yield lived
+
+
+def test_every_night_is_fired_once_at_two_in_berlin(month: Month) -> None:
+    """On the 29th there is no two o'clock: it is three, which is the same moment as two would have been."""
+    days = [FIRST + timedelta(days=number) for number in range(NIGHTS)]
+    hours = [0 if day >= SUMMER_TIME else 1 for day in days]
+    wanted = [datetime.combine(day, time(hour), UTC) for day, hour in zip(days, hours, strict=True)]
+    assert [firing.planned_at for firing in month.firings if firing.kind is FiringKind.FIRED] == wanted
+    assert all(firing.at - firing.planned_at < timedelta(seconds=10) for firing in month.firings)
+    assert len(month.firings) == NIGHTS
+    sweeps = month.store.benchmarks.sweeps(suite="nightly")
+    assert sorted(sweep.id for sweep in sweeps) == sorted(firing.sweep_id or "" for firing in month.firings)
+    assert len(month.store.runs()) == NIGHTS * len(METRICS) * len(TESTBEDS)
+
+
+def test_what_is_told_is_what_happened_and_nothing_else(month: Month) -> None:
+    assert as_the_store_says(month) == what_happened(month.plan)
+
+
+def test_the_regression_is_told_with_the_commit_that_explains_it(month: Month) -> None:
+    plan = month.plan
+    [change] = [change for change in month.store.benchmarks.changes() if change.metric != USD_PER_HOUR]
+    assert change.series == f"nightly/{plan.task}/{plan.target}/{METRICS[plan.task]}/{TESTBEDS[plan.target]}/simulated"
+    assert change.is_worse and change.after / change.before == pytest.approx(plan.factor, rel=0.05)
+    assert change.differs["commit"] == month.commits and set(change.differs) == {"commit", "code"}
+    assert_told_in_time(month, change, plan.regression)
+
+
+def test_the_price_is_told_once_for_all_tasks_and_no_commit_is_blamed(month: Month) -> None:
+    [change] = [change for change in month.store.benchmarks.changes() if change.metric == USD_PER_HOUR]
+    assert change.series == f"nightly/rtx3090/{USD_PER_HOUR}/{TESTBEDS['rtx3090']}/simulated"
+    assert change.is_worse and Decimal(str(change.after)) / Decimal(str(change.before)) == month.plan.dearer
+    assert not {"commit", "code"} & set(change.differs) or month.plan.price_jump == month.plan.regression
+    assert_told_in_time(month, change, month.plan.price_jump)
+
+
+def test_a_machine_that_was_taken_away_cost_a_second_attempt_and_no_result(month: Month) -> None:
+    runs = month.runs(month.plan.preemption, "vast")
+    ends = sorted([attempt.outcome for attempt in month.store.attempts(run.id)] for run in runs)
+    assert ends == [[AttemptOutcome.PREEMPTED, AttemptOutcome.SUCCEEDED], [AttemptOutcome.SUCCEEDED]]
+    assert [run.outcome for run in runs] == [Outcome.SUCCEEDED] * 2
+    measured = {row.run_id for row in month.store.benchmarks.results() if row.is_main}
+    assert {run.id for run in runs} <= measured
+
+
+def test_a_cloud_that_is_out_for_a_night_is_named_and_disturbs_no_other(month: Month) -> None:
+    out = month.runs(month.plan.outage, "runpod")
+    assert {run.outcome for run in out} == {Outcome.NO_CAPACITY}
+    assert all("RunPod did not answer" in (run.error or "") for run in out)
+    assert all(any("runpod: did not answer" in text for text in month.words(run)) for run in out)
+    others = {run.id for run in month.store.runs()} - {run.id for run in out}
+    assert {month.store.run(run_id).outcome for run_id in others} == {Outcome.SUCCEEDED}
+    results = [row for row in month.store.benchmarks.results() if row.is_main]
+    assert {row.run_id for row in results} == others
+    assert {len(row.repeats) for row in results} == {REPEATS}, "none counts that was lost with its machine"
+
+
+def test_nothing_is_left_and_the_month_costs_what_the_clouds_have_billed(month: Month) -> None:
+    charges = month.store.charges()
+    for name, cloud in month.clouds.items():
+        assert (accounts.alive(cloud), cloud.bill.running()) == ([], set())
+        assert accounts.wrong(cloud, month.store) == {}
+        bill = accounts.billed(cloud)
+        booked = ledger.total(row for row in charges if row.provider == name)
+        assert abs(booked - sum(bill.values())) <= accounts.ROUNDING[name] * len(bill)
+        assert booked > 0
+    attempts = month.store.attempts_of([run.id for run in month.store.runs()])
+    assert not any(attempt.settle_at for of_run in attempts.values() for attempt in of_run), "every bill is final"
+
+
+def what_happened(plan: Plan) -> list[Incident]:
+    """The four things, as the month's director knows them."""
+    return sorted(
+        [
+            (plan.preemption, "preempted"),
+            (plan.outage, "no answer from runpod"),
+            (plan.regression, f"{plan.task} on {plan.target} got worse"),
+            (plan.price_jump, "vast got dearer"),
+        ]
+    )
+
+
+def as_the_store_says(month: Month) -> list[Incident]:
+    """What was noted of the month. Whoever tells it otherwise, such as a report, is held against the same four."""
+    found: list[Incident] = []
+    for change in month.store.benchmarks.changes():
+        words = f"{change.series.split('/')[3]} got dearer"
+        if change.metric != USD_PER_HOUR:
+            task, target = change.series.split("/")[1:3]
+            words = f"{task} on {target} got {'worse' if change.is_worse else 'better'}"
+        found.append((month.night_of(change.run_id), words))
+    for night in range(1, NIGHTS + 1):
+        for run in month.runs(night):
+            attempts = month.store.attempts(run.id)
+            lost = [attempt for attempt in attempts if attempt.outcome is not AttemptOutcome.SUCCEEDED]
+            found += [(night, str(attempt.outcome)) for attempt in lost]
+        silent = {run.spec["place"]["providers"][0] for run in month.runs(night) if not run.attempt}
+        found += [(night, f"no answer from {name}") for name in silent]
+    return sorted(found)
+
+
+def assert_told_in_time(month: Month, change: ChangeRow, night: int) -> None:
+    """Put where it was, told within a few nights, and on no morning before."""
+    assert month.night_of(change.run_id) == night
+    noticed = month.night_of(change.noticed_by)
+    assert night <= noticed < night + NOTICED_WITHIN
+    told = [morning for morning, known in month.known.items() if change in known]
+    assert told == list(range(noticed, NIGHTS + 1))
