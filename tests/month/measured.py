@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from jobs import repeats
 from tests.fakes.fake_machine import Script
@@ -51,31 +53,29 @@ _USUAL = {
 _NOISE = {"t4": 0.02, "rtx4090": 0.01, "rtx3090": 0.03}  # from night to night, as a share
 _WITHIN = 0.004  # from one time to the next on the same machine
 _END = 0.5  # seconds from the last line to the end of the shell
-_WARMING = 0.7  # what a rate is of its usual while the machine warms up
+_WARMING = 0.7  # of the usual speed
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One job of one night."""
+    """One job of one night. Its figures are the same in every attempt: which machine is lost is a matter of ids."""
 
     seed: str
     night: int
     task: str
     target: str
-    attempt: int = 1
 
 
-def value(what: Measurement, repeat: int, *, factor: float = 1.0) -> float:
-    """The metric of its task in one of its times; `factor` is what has become of it."""
-    metric = METRICS[what.task]
-    level = _USUAL[metric][what.target] * factor
-    measured = level * _around_one(what, "night", _NOISE[what.target]) * _around_one(what, f"time {repeat}", _WITHIN)
-    if repeat > WARMUP:
-        return round(measured, 4)
-    return round(measured * _WARMING if metric == SAMPLES else measured / _WARMING, 4)
+def value(what: Measurement, repeat: int, *, speed: float = 1.0) -> float:
+    """The metric of its task in one of its times; `speed` is what has become of the usual one, as a share."""
+    speed *= _around_one(what, "night", _NOISE[what.target]) * _around_one(what, f"time {repeat}", _WITHIN)
+    if repeat <= WARMUP:
+        speed *= _WARMING
+    usual = _USUAL[METRICS[what.task]][what.target]
+    return round(usual * speed if what.task == TRAIN else usual / speed, 4)
 
 
-def script(what: Measurement, *, began: float, factor: float = 1.0, facts: object = None) -> Script:
+def script(what: Measurement, *, began: float, facts: Mapping[str, Any], speed: float = 1.0) -> Script:
     """All that the wrapped command writes, each at its time; it `began` at so many seconds since the epoch."""
     log: list[tuple[float, bytes]] = []
     metrics: list[tuple[float, bytes]] = []
@@ -85,17 +85,17 @@ def script(what: Measurement, *, began: float, factor: float = 1.0, facts: objec
         log.append((at, f":::MLLOG {json.dumps(about)}\n".encode()))
         metrics.append((at, _line({"time": began + at, repeats.MARK: repeat})))
         at += SECONDS * _around_one(what, f"seconds {repeat}", _NOISE[what.target] / 2)
-        number = value(what, repeat, factor=factor)
+        number = value(what, repeat, speed=speed)
         if what.task == TRAIN:
             metrics.append((at, _line({SAMPLES: number})))
         else:
             log.append((at, f"latency {number} ms\n".encode()))
         metrics.append((at, _line({"time": began + at, repeats.END: repeat})))
-    return Script(seconds=at + _END, log=log, metrics=metrics, facts=facts if isinstance(facts, dict) else {})
+    return Script(seconds=at + _END, log=log, metrics=metrics, facts=facts)
 
 
 def _around_one(what: Measurement, name: str, noise: float) -> float:
-    dice = random.Random(f"{what.seed} {what.night} {what.task} {what.target} {what.attempt} {name}")
+    dice = random.Random(f"{what.seed} {what.night} {what.task} {what.target} {name}")
     return dice.gauss(1.0, noise)
 
 

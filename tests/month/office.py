@@ -62,9 +62,11 @@ class Plan:
     regression: int = 17  # of one task on one kind of machine, by a new commit
     task: str = "train"
     target: str = "t4"
-    factor: float = 0.88
+    speed: float = 0.88  # of what it was
     price_jump: int = 21  # of Vast.ai's GPU
     dearer: Decimal = Decimal("1.4")
+    noticed_within: int = 4  # nights, the first of the new level included
+    put_off_by: int = 0  # nights by which the noise may move the place of a step
 
 
 class Month:
@@ -184,13 +186,13 @@ class Month:
 
     def _machine(self, name: str, run: Run) -> FakeMachine:
         place, plan, night = run.notes["sweep"], self.plan, self.night_of(run.id)
-        what = Measurement(plan.seed, night, place["task"], place["target"], run.attempt)
+        what = Measurement(plan.seed, night, place["task"], place["target"])
         is_slow = night >= plan.regression and (what.task, what.target) == (plan.task, plan.target)
         cloud = next(cloud for cloud in self.clouds.values() if _RENTED[cloud.name] == what.target)
         job = script(
             what,
             began=self.clock().timestamp(),
-            factor=plan.factor if is_slow else 1.0,
+            speed=plan.speed if is_slow else 1.0,
             facts={**accounts.facts(cloud.name), "cpu_model": "EPYC"},
         )
         return FakeMachine(self.clock, job, is_up=lambda: accounts.is_up(cloud, name))

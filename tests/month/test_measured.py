@@ -26,7 +26,7 @@ def test_log_and_metrics_are_those_of_the_wrapped_command(task: str, tmp_path: P
     metrics = tmp_path / "metrics"
     command = repeats.wrapped(JOBS[task], warmup=WARMUP, repeats=REPEATS)
     log = subprocess.check_output(["sh", "-c", command], env={**os.environ, "GPUJOB_METRICS": str(metrics)})
-    written = script(Measurement("a", 1, task, "t4"), began=1000.0)
+    written = script(Measurement("a", 1, task, "t4"), began=1000.0, facts={})
     assert without_figures(whole(written, "log")) == without_figures(log)
     assert without_figures(whole(written, "metrics")) == without_figures(metrics.read_bytes())
 
