@@ -1,66 +1,65 @@
-"""What a kind of machine costs from night to night: one series, however many tasks run there."""
+"""What a kind of machine costs from night to night: one series, however many tasks run there, and told once."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 
-from orchestrator.benchmarks import series
-from orchestrator.benchmarks.results import USD_PER_HOUR
-from orchestrator.store.rows import ResultRow
+import pytest
+
+from orchestrator.benchmarks import keeping, series
+from orchestrator.home import Home
+from orchestrator.records import Run
+from orchestrator.store.store import Store
+from tests.orchestrator.store.examples import a_run, an_attempt
 
 BEGAN = datetime(2026, 3, 10, 1, tzinfo=UTC)
+JUMP = 21  # the first night in which all is dearer
+TASKS = {"train": Decimal("0.00"), "infer": Decimal("0.01")}  # the second one gets the second cheapest machine
 
 
-def result(night: int, task: str, metric: str, value: float) -> ResultRow:
-    """Of two tasks in each night, a minute after each other."""
-    return ResultRow(
-        run_id=f"r-{night}-{task}",
-        metric=metric,
-        sweep_id=f"b-{night}",
-        suite="nightly",
-        task=task,
-        target="rtx3090",
-        provider="vast",
-        machine="",
-        gpu="RTX3090",
-        gpu_count=1,
-        is_simulated=False,
-        unit="",
-        better="lower",
-        work=None,
-        is_main=metric != USD_PER_HOUR,
-        repeats=[value],
-        value=value,
-        usd_per_hour=Decimal("0.11"),
-        at=BEGAN + timedelta(days=night, minutes=task == "infer"),
-        testbed={},
-    )
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    opened = Store.open(Home(tmp_path).database_url({}), clock=lambda: BEGAN)
+    yield opened
+    opened.close()
 
 
-def month(metric: str) -> list[ResultRow]:
-    """A figure that goes up on the 21st night; of the other task it is a little higher."""
-    return [
-        result(night, task, metric, (0.11 if night < 21 else 0.154) + more)
-        for night in range(1, 31)
-        for task, more in (("train", 0.0), ("infer", 0.01))
-    ]
+def month(store: Store, tmp_path: Path) -> list[str]:
+    """Thirty nights of two tasks, a minute after each other; what is said of them."""
+    said: list[str] = []
+    for night in range(1, 31):
+        for minute, (task, more) in enumerate(TASKS.items()):
+            run = one_run(night, task)
+            store.add_run(run)
+            price = (Decimal("0.11") if night < JUMP else Decimal("0.154")) + more
+            offer = {"gpu": "RTX3090", "gpu_count": 1, "region": "SE"}
+            attempt = an_attempt(run.id, provider="vast", offer=offer, usd_per_hour=price)
+            at = BEGAN + timedelta(days=night, minutes=minute)
+            said += keeping.keep(store, run, attempt, Home(tmp_path).run(run.id), False, at)
+    return said
 
 
-def test_a_price_that_jumps_is_told_once_and_not_for_every_task() -> None:
-    [(name, one)] = series.of(month(USD_PER_HOUR)).items()
-    assert name == "nightly/rtx3090/usd_per_hour/vast//RTX3090:1"
-    assert one.name == "usd_per_hour on vast RTX3090"
-    assert one.values == [0.11] * 20 + [0.154] * 10, "one for each night, of the job that was over first"
-    [change] = series.changes(one, BEGAN)
+def one_run(night: int, task: str) -> Run:
+    place = {"id": f"b-{night}", "suite": "nightly", "task": task, "target": "rtx3090"}
+    notes = {"sweep": {**place, "warmup": 1, "measure": {}, "commit": None}, "bundle_digest": "0"}
+    return a_run(f"r-{night}-{task}", notes=notes)
+
+
+def test_a_price_that_jumps_is_told_once_and_not_for_every_task(store: Store, tmp_path: Path) -> None:
+    said = month(store, tmp_path)
+    assert said == ["usd_per_hour on vast RTX3090: 0.11 -> 0.154 $/h (+40.0 %, worse) since r-21-train"]
+    [change] = store.benchmarks.changes("nightly")
+    assert change.series == "nightly/rtx3090/usd_per_hour/vast//RTX3090:1"
     assert (change.run_id, change.noticed_by) == ("r-21-train", "r-23-train")
+    [one] = series.of(store.benchmarks.results()).values()
+    assert one.values == [0.11] * 20 + [0.154] * 10, "one for each night, of the job that was over first"
 
 
-def test_what_tasks_measure_is_never_thrown_together() -> None:
-    found = series.of(month("seconds"))
-    assert list(found) == [
-        "nightly/train/rtx3090/seconds/vast//RTX3090:1",
-        "nightly/infer/rtx3090/seconds/vast//RTX3090:1",
-    ]
-    assert [one.name for one in found.values()] == ["train seconds on vast RTX3090", "infer seconds on vast RTX3090"]
-    assert [len(one.rows) for one in found.values()] == [30, 30]
+def test_what_each_task_paid_is_kept_all_the_same(store: Store, tmp_path: Path) -> None:
+    month(store, tmp_path)
+    kept = store.benchmarks.results(task="infer", metric="usd_per_hour")
+    assert [row.value for row in kept] == [0.12] * 20 + [0.164] * 10
+    assert store.benchmarks.results(metric="wall_seconds") == []
