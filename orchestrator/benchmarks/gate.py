@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from orchestrator.benchmarks.results import USD_PER_HOUR
 from orchestrator.records import Outcome, Run
 from orchestrator.store.rows import CellRow, ChangeRow, ResultRow, SweepRow
 from orchestrator.store.store import Store
@@ -32,7 +33,12 @@ class Verdict:
 
     @property
     def worse(self) -> list[tuple[ChangeRow, ResultRow]]:
-        return [(change, row) for change, row in self.changes if change.is_worse]
+        """What a build is to stop for: measurements. That a cloud asks more is told, and nobody's commit."""
+        return [(change, row) for change, row in self.changes if change.is_worse and change.metric != USD_PER_HOUR]
+
+    @property
+    def dearer(self) -> list[tuple[ChangeRow, ResultRow]]:
+        return [(change, row) for change, row in self.changes if change.is_worse and change.metric == USD_PER_HOUR]
 
 
 def judge(store: Store, sweep: SweepRow) -> Verdict:

@@ -59,8 +59,8 @@ def bench(session: Session, /, action: str, subjects: tuple[str, ...], *, as_jso
     RTX4090". `history [SUITE]` has every series with its noise and its changes.
 
     `report [SUITE]` says what got slower or dearer, what failed and what to rent; with --html on one page, with every
-    series. `gate [SWEEP|SUITE]` prints what got worse as a Markdown table: its exit code is 1 when something did, 3
-    when results are missing. `export [SUITE]` prints results for other programs.
+    series. `gate [SWEEP|SUITE]` prints what got worse as a Markdown table: its exit code is 1 when something but a
+    price did, 3 when results are missing. `export [SUITE]` prints results for other programs.
     """
     for name, of in _BELONGS.items():
         if given[name] and action != of:

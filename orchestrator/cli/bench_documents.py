@@ -158,9 +158,10 @@ def machine_in_detail(row: ResultRow) -> str:
 
 
 def _sentence(judged: Verdict) -> str:
-    better = len(judged.changes) - len(judged.worse)
+    better = len(judged.changes) - len(judged.worse) - len(judged.dearer)
     parts = [f"{len(judged.worse)} worse" if judged.worse else "nothing got worse"]
     parts += [f"{better} better"] if better else []
+    parts += [f"{len(judged.dearer)} dearer"] if judged.dearer else []
     parts += [f"{len(judged.missing)} without results"] if judged.missing else []
     parts += [f"{judged.still_going} still going"] if judged.still_going else []
     return ", ".join(parts) + f" ({judged.sweep.id})"

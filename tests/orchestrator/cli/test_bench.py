@@ -112,11 +112,11 @@ def night_before(scene: Scene) -> None:
     store.close()
 
 
-def a_change(scene: Scene, *, is_worse: bool = True, noticed_by: str = "r-gpu") -> None:
-    row = a_result(scene, "r-gpu", **ON_GPU)
+def a_change(scene: Scene, *, is_worse: bool = True, noticed_by: str = "r-gpu", metric: str = "epoch_seconds") -> None:
+    row = a_result(scene, "r-gpu", metric=metric, **ON_GPU)
     change = ChangeRow(
         run_id="r-gpu",
-        metric="epoch_seconds",
+        metric=metric,
         suite="night",
         series=series.key(row),
         noticed_by=noticed_by,
@@ -225,6 +225,19 @@ def test_better_passes_the_gate(scene: Scene, gpujob: Command) -> None:
     a_change(scene, is_worse=False)
     said = gpujob("bench", "gate")
     assert said.code == 0 and "nothing got worse, 1 better" in said.text and "-25.0% (better)" in said.text
+
+
+def test_a_dearer_machine_is_told_and_stops_no_build(scene: Scene, gpujob: Command) -> None:
+    night(scene)
+    store = scene.store()
+    price = {"metric": "usd_per_hour", "unit": "$/h", "is_main": False}
+    store.benchmarks.add_results([a_result(scene, "r-gpu", **price, **ON_GPU)])
+    store.close()
+    a_change(scene, metric="usd_per_hour")
+    said = gpujob("bench", "gate")
+    assert said.code == 0 and said.text.startswith("### night: nothing got worse, 1 dearer (b-1)\n")
+    assert "| - | usd_per_hour | vast RTX4090 (simulated) |" in said.text
+    assert gpujob("bench", "gate", "--json").json["passes"] is True
 
 
 def test_missing_results_are_no_pass(scene: Scene, gpujob: Command) -> None:
