@@ -13,12 +13,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orchestrator import schedules
+from orchestrator import placement, schedules
 from orchestrator.cli import main
 from orchestrator.cli.session import Session
 from orchestrator.controller import Controller
@@ -30,7 +31,6 @@ from orchestrator.store import store as stores
 from orchestrator.store.rows import ChangeRow, FiringRow, ScheduleRow
 from orchestrator.store.store import Store
 from orchestrator.world import World
-from providers.base import OfferQuery
 from providers.rehearsal.clock import SimulatedClock
 from providers.rehearsal.faults import Fault
 from providers.rehearsal.web import Served
@@ -47,6 +47,7 @@ SETTLING_DAYS = 4
 _LOOK = 2.0  # seconds from one look to the next
 _LOOK_AT_JOBS = 30.0  # while nothing is done but to wait for jobs
 _QUIET = 3600.0  # at most, while there is nothing to do
+_BUSY = 600.0  # real seconds that a quote may take: a computer with much to do is no silent cloud
 _WAITING = (Phase.WATCH, Phase.QUOTE)
 _RENTED = {"aws": "t4", "runpod": "rtx4090", "vast": "rtx3090"}  # the suite's targets
 _WHO = ("-c", "user.name=ada", "-c", "user.email=ada@example.org")
@@ -79,11 +80,11 @@ class Month:
         self.store = Store.open(self.home.database_url({}), clock=clock)
         self.commits: list[str] = []
         self.known: dict[int, Sequence[ChangeRow]] = {}  # the changes that are known on the morning after each night
+        self.gates: dict[int, int] = {}  # what `gpujob bench gate` says of each night: its exit code
         self._env = {key: value for cloud in clouds.values() for key, value in cloud.environment().items()}
         self._env |= {"GPUJOB_OWNER": OWNER}
         self._world = World(store=self.store, home=self.home, env=self._env, clock=clock, connect=self._connect)
-        self._providers = [accounts.open_provider(cloud, self.home.root) for cloud in clouds.values()]
-        self._world.use(*self._providers)
+        self._world.use(*(accounts.open_provider(cloud, self.home.root) for cloud in clouds.values()))
         self._controller = Controller(self._world, "month", lease_seconds=10**6)
         self._reaper = Reaper(self._world, OWNER, list(clouds))
         self._bookkeeper = Bookkeeper(self._world)
@@ -91,9 +92,8 @@ class Month:
 
     def live(self) -> None:
         """The schedule is added, its nights go by, it is paused, and the bills become final."""
-        self._warm_up()
         self._commit(SUITE, "Measure every night")
-        self._gpujob("schedule", "add", str(self.suite), "--cron", CRON, "--tz", ZONE)
+        assert self._gpujob("schedule", "add", str(self.suite), "--cron", CRON, "--tz", ZONE) == 0
         for night in range(1, NIGHTS + 1):
             evening = FIRST_EVENING + timedelta(days=night - 1)
             self._until(evening)
@@ -101,7 +101,7 @@ class Month:
             self._until(evening + timedelta(hours=12))
             self._look_in_the_morning(night)
             self._reaper.look_once()
-        self._gpujob("schedule", "pause", "nightly")
+        assert self._gpujob("schedule", "pause", "nightly") == 0
         self._until(self.clock() + timedelta(days=SETTLING_DAYS))
 
     @property
@@ -126,14 +126,10 @@ class Month:
     def words(self, run: Run) -> list[str]:
         return [event.text for event in self.store.events(run.id)]
 
-    def _warm_up(self) -> None:
-        """A first answer takes imports and real seconds, and a cloud that takes too many of them counts as silent."""
-        for provider in self._providers:
-            assert list(provider.offers(OfferQuery(gpu_count=1)))
-
     def _look_in_the_morning(self, night: int) -> None:
-        """What is asked after every night, such as whether the suite's gate would let its results pass."""
+        """What is asked after every night."""
         self.known[night] = self.store.benchmarks.changes("nightly")
+        self.gates[night] = self._gpujob("bench", "gate", "nightly")
 
     def _befall(self, night: int) -> None:
         plan = self.plan
@@ -173,11 +169,11 @@ class Month:
         _git(folder, "commit", "-q", "-m", message)
         self.commits.append(_git(folder, "rev-parse", "--short=12", "HEAD"))
 
-    def _gpujob(self, *arguments: str) -> None:
+    def _gpujob(self, *arguments: str) -> int:
         """As a person types it; the command opens the store by itself, and its time is the month's."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(stores, "_utc_now", self.clock)
-            assert main(arguments, session=Session(self.home, self._env, ensure_running=lambda *_: None)) == 0
+            return main(arguments, session=Session(self.home, self._env, ensure_running=lambda *_: None))
 
     def _connect(self, name: str, access: object, folder: RunFolder) -> Any:
         if name not in self._machines:
@@ -206,7 +202,8 @@ def a_month(plan: Plan, folder: Path) -> Iterator[Month]:
     for host in _market_of_one_price(clouds["vast"]):
         host.end += timedelta(days=400)
         host.min_bid_per_gpu, host.storage_usd_per_month = Decimal("0.11"), Decimal("0.15")
-    with ExitStack() as served:
+    with ExitStack() as served, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(placement, "quote", partial(placement.quote, seconds=_BUSY))
         for cloud in clouds.values():
             served.enter_context(Served(cloud))
         month = Month(plan, folder, clouds, clock)

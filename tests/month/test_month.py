@@ -17,7 +17,9 @@ from decimal import Decimal
 import pytest
 
 from orchestrator import ledger
+from orchestrator.benchmarks.overview import Overview, overview
 from orchestrator.benchmarks.results import USD_PER_HOUR
+from orchestrator.cli.exit_codes import INCOMPLETE, JOB_FAILED
 from orchestrator.records import AttemptOutcome, FiringKind, Outcome
 from orchestrator.store.rows import ChangeRow
 from tests.bills import accounts
@@ -95,6 +97,19 @@ def test_the_price_is_told_once_for_all_tasks_and_no_commit_is_blamed(month: Mon
     assert_told_in_time(month, change, month.plan.price_jump)
 
 
+def test_the_gate_stops_once_for_the_regression_and_never_for_a_price(month: Month) -> None:
+    [change] = [change for change in month.store.benchmarks.changes() if change.metric != USD_PER_HOUR]
+    stopped = {night: code for night, code in month.gates.items() if code}
+    assert stopped == {month.plan.outage: INCOMPLETE} | {month.night_of(change.noticed_by): JOB_FAILED}
+
+
+def test_a_report_tells_the_same_four_things(month: Month) -> None:
+    view = overview(month.store, "nightly")
+    assert_same(month, as_the_overview_says(month, view))
+    assert (len(view.nights), view.usd) == (NIGHTS, ledger.total(month.store.charges()))
+    assert not any(night.going for night in view.nights)
+
+
 def test_a_machine_that_was_taken_away_cost_a_second_attempt_and_no_result(month: Month) -> None:
     runs = month.runs(month.plan.preemption, "vast")
     ends = sorted([attempt.outcome for attempt in month.store.attempts(run.id)] for run in runs)
@@ -161,6 +176,27 @@ def as_the_store_says(month: Month) -> list[Incident]:
         silent = {run.spec["place"]["providers"][0] for run in month.runs(night) if not run.attempt}
         found += [(night, f"no answer from {name}") for name in silent]
     return found
+
+
+def as_the_overview_says(month: Month, view: Overview) -> list[Incident]:
+    """Of which every report is made."""
+    found: list[Incident] = []
+    for change in view.changes:
+        assert len(change.steps) == 1
+        first, word = change.main.first, change.main.word
+        words = f"{first.task} on {first.target} got {'worse' if word in ('slower', 'worse') else word}"
+        if first.metric == USD_PER_HOUR:
+            words = f"{first.provider} got {word}"
+        found.append((month.night_of(first.run_id), words))
+    silent: set[Incident] = set()
+    for incident in view.incidents:
+        night = month.night_of(incident.run_id)
+        if incident.kind in ("unanswered", "nothing to rent"):
+            assert "RunPod did not answer" in incident.text
+            silent.add((night, "no answer from runpod"))
+        else:
+            found.append((night, incident.kind))
+    return [*found, *silent]
 
 
 def assert_told_in_time(month: Month, change: ChangeRow, night: int) -> None:
