@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -101,6 +102,19 @@ def test_prometheus_reads_back_what_was_measured() -> None:
     at = families["gpujob_benchmark_at_seconds"]
     assert {sample.value for sample in at.samples} == {(START + timedelta(minutes=9)).timestamp()}
     assert all(sample.timestamp is None for family in families.values() for sample in family.samples)
+
+
+def test_a_price_is_a_machines_and_no_tasks() -> None:
+    price = result(metric="usd_per_hour", unit="$/h", better="lower", work=None, is_main=False, value=0.36)
+    rows = [price, replace(price, run_id="r-0001-1", task="gpt", value=0.4)]
+    [family] = [
+        family
+        for family in text_string_to_metric_families(bench_formats.prometheus(rows))
+        if family.name == "gpujob_bench_usd_per_hour"
+    ]
+    assert [(sample.labels["task"], sample.value) for sample in family.samples] == [("", 0.36)]
+    [entry] = json.loads(bench_formats.github_benchmark(rows, better="lower"))
+    assert entry["name"] == "usd_per_hour on vast RTX4090 (clouds)"
 
 
 def test_names_can_be_anything() -> None:

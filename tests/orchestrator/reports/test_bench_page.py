@@ -45,6 +45,16 @@ def two_series_with_a_change_and_a_preemption(nights: Nights) -> None:
         nights.night(ours, job(400, L4), commit="1a2b3c4d5e6f" if night < 10 else "77aa88bb99cc")
 
 
+def test_a_dearer_machine_is_told_once_for_all_tasks_and_of_none_of_them(nights: Nights) -> None:
+    for night in range(13):
+        bed = replace(RTX4090, usd_per_hour="0.36" if night < 10 else "0.45")
+        nights.night(job(1200, bed), replace(job(800, bed), task="gpt"))
+    text = Page(shown(nights)).text
+    assert "3 series" in text
+    assert text.count("dearer vast RTX4090 since 01 Nov 2026") == 1
+    assert "What machines cost usd_per_hour" in text
+
+
 def test_what_a_person_reads(nights: Nights) -> None:
     two_series_with_a_change_and_a_preemption(nights)
     text = Page(shown(nights)).text
