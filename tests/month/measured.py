@@ -37,7 +37,7 @@ tasks:
     metrics: {{patterns: {{{LATENCY}: 'latency ([0-9.]+) ms'}}}}
     measure: {{{LATENCY}: {{better: lower, unit: ms}}}}
 targets:
-  t4: {{gpus: [T4], providers: [aws]}}
+  t4: {{gpus: [T4], providers: [aws], place: {{regions: [us-east-1]}}}}
   rtx4090: {{gpus: [RTX4090], providers: [runpod]}}
   rtx3090: {{gpus: [RTX3090], providers: [vast], place: {{spot: only}}}}
 warmup: {WARMUP}
