@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 
 from jobs import suite as suites
-from jobs.suite import Cell, Suite
+from jobs.suite import Cell, Loaded, Suite
 from orchestrator import clouds, submission
 from orchestrator.benchmarks import revision
 from orchestrator.home import Home, RunFolder
@@ -58,13 +58,18 @@ def prepare(
     env: Mapping[str, str],
     overrides: Mapping[str, object] | None = None,
     for_later: bool = False,
+    only: Collection[str] = (),
 ) -> Ready:
-    """Read and check all that can be checked here; `overrides` are for every job. Raises what `submission` raises."""
+    """Read and check all that can be checked here; `overrides` are for every job. Raises what `submission` raises.
+
+    `only` names tasks and targets; those that are not among the named ones of their kind are left out.
+    """
     loaded = suites.load(file, vocabulary=submission.vocabulary(), overrides=overrides)
+    cells = _chosen(loaded, only)
     folder = file.absolute().parent
     jobs = [
         (cell, submission.prepare_spec(cell.spec, cell.text, folder, home=home, env=env, for_later=for_later))
-        for cell in loaded.cells
+        for cell in cells
     ]
     return Ready(file.absolute(), loaded.suite, tuple(jobs), revision.of(folder))
 
@@ -111,6 +116,16 @@ def enter(
     entries = _entries(ready, notes or {}, home=home, env=env, any_size=any_size, say=say)
     submission.enter_all(entries, store=store, home=home, env=env, add=add_all)
     return written[0]
+
+
+def _chosen(loaded: Loaded, only: Collection[str]) -> list[Cell]:
+    tasks, targets = loaded.suite.tasks, loaded.suite.targets
+    if unknown := [name for name in only if name not in tasks and name not in targets]:
+        there = ", ".join([*tasks, *targets])
+        raise submission.SubmissionError(f"the suite has no task or target {unknown[0]!r}; there are {there}")
+    wanted_tasks = [name for name in only if name in tasks] or [*tasks]
+    wanted_targets = [name for name in only if name in targets] or [*targets]
+    return [cell for cell in loaded.cells if cell.task in wanted_tasks and cell.target in wanted_targets]
 
 
 def _entries(ready: Ready, notes: Json, *, home: Home, env: Mapping[str, str], any_size: bool, say: Say) -> list[Entry]:

@@ -17,7 +17,7 @@ _ACTIONS = ("list", "run", "show", "compare", "history", "report", "gate", "expo
 _FORMATS = ("github", "csv", "prometheus", "mlflow")
 _BELONGS = {
     **{"suite": "compare", "claims": "compare", "metric": "history", "detach": "run", "yes": "run", "html": "report"},
-    **{"form": "export", "better": "export", "to": "export"},
+    **{"only": "run", "form": "export", "better": "export", "to": "export"},
 }
 _SUITE_FILE = "suite.yaml"
 
@@ -26,7 +26,8 @@ _SUITE_FILE = "suite.yaml"
     "bench",
     examples=(
         "gpujob bench run suite.yaml",
-        "gpujob bench run smoke.yaml -- --provider local",
+        "gpujob bench run suite.yaml --only cpu --only mnist",
+        "gpujob bench run smoke.yaml -- --image none",
         "gpujob bench show",
         "gpujob bench compare cpu gpu --claims claims.yaml",
         "gpujob bench history --metric samples_per_second",
@@ -42,6 +43,9 @@ _SUITE_FILE = "suite.yaml"
 @click.option("--suite", help="Of `compare`: only this suite's results.")
 @click.option("--metric", help="Of `history`: only this metric.")
 @click.option("--claims", type=click.Path(path_type=Path), help="Of `compare`: figures of other people, shown apart.")
+@click.option(
+    "--only", multiple=True, metavar="NAME", help="Of `run`: this task or target; may be given several times."
+)
 @click.option("--html", type=click.Path(path_type=Path), help="Of `report`: where the page is written.")
 @click.option("--format", "form", type=click.Choice(_FORMATS), help="Of `export`.")
 @click.option("--better", type=click.Choice(("lower", "higher")), help="Of `export --format github`: which metrics.")
@@ -66,11 +70,12 @@ def bench(session: Session, /, action: str, subjects: tuple[str, ...], *, as_jso
         if given[name] and action != of:
             raise click.UsageError(f"--{'format' if name == 'form' else name} belongs to `gpujob bench {of}`")
     if action == "run":
-        from orchestrator.cli.bench_run import run
+        from orchestrator.cli.bench_run import Ways, run
 
         names_none = not subjects or subjects[0].startswith("-")  # only options of submit
         file, *options = (_SUITE_FILE, *subjects) if names_none else subjects
-        return run(session, _file(file), options, detach=given["detach"], any_size=given["yes"], as_json=as_json)
+        ways = Ways(only=given["only"], detach=given["detach"], any_size=given["yes"], as_json=as_json)
+        return run(session, _file(file), options, ways)
     from orchestrator.cli import bench_views
 
     if action == "compare":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
@@ -21,22 +22,37 @@ from orchestrator.reports import words
 LOOK_SECONDS = 1.0
 
 
-def run(session: Session, file: Path, options: Sequence[str], *, detach: bool, any_size: bool, as_json: bool) -> int:
+@dataclass(frozen=True, kw_only=True)
+class Ways:
+    """What of the suite is run, and how the person wants to be told."""
+
+    only: Sequence[str]
+    detach: bool
+    any_size: bool
+    as_json: bool
+
+
+def run(session: Session, file: Path, options: Sequence[str], ways: Ways) -> int:
     """Submit all of it, and stay until it is over unless detached."""
     if not suites.is_suite(file):
         raise Stop(f"{file} has no tasks: it is a job, for `gpujob submit`; a suite begins with {suites.LEAST_FILE}")
     changes = job_options.changes(options, of="bench run")
-    ready = sweeps.prepare(file, home=session.home, env=session.env, overrides=changes)
+    ready = sweeps.prepare(file, home=session.home, env=session.env, overrides=changes, only=ways.only)
     sweep = sweeps.enter(
-        ready, store=session.store, home=session.home, env=session.env, any_size=any_size or _agrees(ready), say=say
+        ready,
+        store=session.store,
+        home=session.home,
+        env=session.env,
+        any_size=ways.any_size or _agrees(ready),
+        say=say,
     )
     session.ensure_controller()
     _say_what_comes(ready, sweep)
-    if detach:
+    if ways.detach:
         data(sweep.row.id)
         return exit_codes.DONE
     over = _follow(session, sweep)
-    if as_json:
+    if ways.as_json:
         data_json(bench_views.sweep_document(session, sweep.row))
     else:
         bench_views.print_sweep(session, sweep.row)

@@ -7,12 +7,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from jobs.spec import Spec
-from orchestrator import past_runs, submission
+from orchestrator import submission
 from orchestrator.api import overrides
 from orchestrator.cli import exit_codes
 from orchestrator.cli.attend import attend
@@ -22,14 +22,15 @@ from orchestrator.cli.errors import Stop
 from orchestrator.cli.output import can_ask, data, data_json, layout, say
 from orchestrator.cli.session import Session
 from orchestrator.clouds import utc_now
-from orchestrator.estimates import Expectation
-from orchestrator.placement import Ranked, Ranking
 from orchestrator.records import Run
 from orchestrator.reports import words
-from orchestrator.reports.offers import offers_table
 from orchestrator.store.errors import StoreError
 from orchestrator.submission import Plan, Prepared
 from providers.errors import AuthFailed, NoFunds, QuotaExceeded
+
+if TYPE_CHECKING:
+    from orchestrator.estimates import Expectation
+    from orchestrator.placement import Ranked, Ranking
 
 MOST_OFFERS = 10  # that a person is shown of a plan
 
@@ -81,6 +82,8 @@ def plan(session: Session, file: Path, changes: Mapping[str, Any], *, as_json: b
 
 def _say_what_it_costs(session: Session, run: Run, spec: Spec) -> None:
     """What is expected, by earlier runs, and the most. No cloud is asked: that is what --dry-run does."""
+    from orchestrator import past_runs  # not before the run is written down
+
     limits = spec.limits
     longest = limits.max_duration.total_seconds()
     most = f"at most {words.money(limits.max_cost)} and {words.duration(longest)}"
@@ -121,6 +124,8 @@ def _agrees(prepared: Prepared) -> bool:
 
 def _show_plan(planned: Plan, *, now: datetime) -> None:
     """The first offers in the order in which they would be tried; of every cloud that has none of them, why."""
+    from orchestrator.reports.offers import offers_table
+
     ranking = planned.ranking
     shown = [*ranking.eligible[:MOST_OFFERS], *_avoided(ranking)[:MOST_OFFERS]]
     if shown:

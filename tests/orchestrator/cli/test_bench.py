@@ -148,6 +148,13 @@ def test_a_suite_becomes_runs_that_are_due(scene: Scene, gpujob: Command, suite:
     assert shown["commit"] == "1a2b3c4d5e6f" and shown["cap_usd"] == "4"
 
 
+def test_a_part_of_a_suite(gpujob: Command, suite: Write) -> None:
+    sweep_id = gpujob("bench", "run", "-d", "--only", "gpt", "--only", "cpu").text.strip()
+    assert [run["task"] for run in gpujob("bench", "show", sweep_id, "--json").json["runs"]] == ["gpt"]
+    refused = gpujob("bench", "run", "-d", "--only", "gpu")
+    assert refused.code == 2 and "no task or target 'gpu'; there are mnist, gpt, cpu" in refused.err
+
+
 def test_what_is_no_suite_is_refused_with_what_to_do(gpujob: Command, suite: Write) -> None:
     suite("run: python3 train.py", "train.yaml")
     said = gpujob("bench", "run", "train.yaml")
