@@ -93,7 +93,7 @@ def test_every_field_of_json_is_documented(tmp_path: Path) -> None:
     session = Session(scene.home, {})
     shown = documents.show_document(session, run)
     [charge] = session.store.charges()
-    listed = documents.run_document(run, [], charge.amount_usd)
+    listed = documents.run_document(run, [], charge.amount_usd, now=START)
     ranked = Ranked(offer(), Decimal(1))
     plan = Plan(Spec(name="mnist", run="true"), Ranking((ranked,), {}), Decimal(1))
     assert set(listed) == fields("ps")

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from jobs import metrics
-from orchestrator import costs, ledger
+from orchestrator import costs, ledger, outlook
 from orchestrator.records import Attempt, ChargeRow, Run
 from orchestrator.results import entries
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from orchestrator.budgets import Account
     from orchestrator.cli.session import Session
     from orchestrator.clouds import Checked
+    from orchestrator.outlook import Outlook
     from orchestrator.placement import Ranked
     from orchestrator.price_series import Paid, Series
     from orchestrator.reaper import Found
@@ -38,7 +39,7 @@ def show_document(session: Session, run: Run) -> Json:
     attempts = session.store.attempts(run.id)
     charges = spending.charges(session.store, run, attempts)
     return {
-        **run_document(run, attempts, ledger.total(charges)),
+        **run_document(run, attempts, ledger.total(charges), now=session.store.now()),
         "cancel_requested_at": utc_text(run.cancel_requested_at),
         "artifacts_complete": run.artifacts_complete,
         "labels": run.spec.get("labels", {}),
@@ -51,7 +52,7 @@ def show_document(session: Session, run: Run) -> Json:
     }
 
 
-def run_document(run: Run, attempts: Sequence[Attempt], spent: Decimal) -> Json:
+def run_document(run: Run, attempts: Sequence[Attempt], spent: Decimal, *, now: datetime) -> Json:
     """A run in a list."""
     newest = attempts[-1] if attempts else None
     return {
@@ -69,10 +70,19 @@ def run_document(run: Run, attempts: Sequence[Attempt], spent: Decimal) -> Json:
         "gpu_count": newest.offer.get("gpu_count") if newest else None,
         "usd_per_hour": _money(ledger.usd_per_hour(newest)) if newest else None,
         "cost_usd": _money(spent),
+        **_outlook(None if run.is_over else outlook.of(newest, spent, now)),
         "possibly_billing": run.possibly_billing,
         "created_at": utc_text(run.created_at),
         "started_at": utc_text(run.started_at),
         "ended_at": utc_text(run.ended_at),
+    }
+
+
+def _outlook(seen: Outlook | None) -> Json:
+    return {
+        "expected_end_at": utc_text(seen.ends_at) if seen else None,
+        "expected_cost_usd": _money(seen.usd) if seen and seen.usd is not None else None,
+        "expected_rests_on": seen.rests_on if seen else None,
     }
 
 

@@ -9,7 +9,7 @@ import sys
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
-from orchestrator import ledger
+from orchestrator import ledger, outlook
 from orchestrator.cli.output import say
 from orchestrator.follow import Progress
 from orchestrator.records import Event, Phase
@@ -149,9 +149,11 @@ def _spinner(text: str) -> Spinner:
 
 
 def _account(progress: Progress) -> str:
-    """Where, at which rate, how much so far."""
+    """Where, at which rate, how much so far, and how much is expected when it is done."""
     if progress.attempt is None:
         return ""
     offer = progress.attempt.offer
     where = f"{words.provider(progress.attempt)} {words.hardware(offer)}"
-    return f"{where}  {words.rate(ledger.usd_per_hour(progress.attempt))}  {words.money(progress.spent)} so far"
+    so_far = f"{where}  {words.rate(ledger.usd_per_hour(progress.attempt))}  {words.money(progress.spent)} so far"
+    seen = outlook.of(progress.attempt, progress.spent, progress.now)
+    return f"{so_far}, {words.outlook(seen, progress.now)}" if seen else so_far

@@ -36,7 +36,8 @@ def ps(session: Session, active: bool, limit: int, every: bool, project: str | N
     if as_json:
         from orchestrator.cli.documents import run_document
 
-        data_json([run_document(run, attempts[run.id], spent[run.id]) for run in runs])
+        now = session.store.now()
+        data_json([run_document(run, attempts[run.id], spent[run.id], now=now) for run in runs])
         return
     if not runs:
         say("No run is active." if active else "No runs yet. Start with: gpujob init mnist && gpujob submit mnist")

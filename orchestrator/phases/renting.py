@@ -13,7 +13,7 @@ from decimal import Decimal
 
 from jobs.spec import Spec
 from jobs.transport import keys
-from orchestrator import ledger, past_runs, placement, same_account, secrets
+from orchestrator import ledger, outlook, past_runs, placement, same_account, secrets
 from orchestrator import unclear as unclear_creates
 from orchestrator.estimates import Estimates
 from orchestrator.phases import setting_aside, turns
@@ -182,6 +182,7 @@ def _commit_to(visit: Visit, best: Ranked) -> None:
         host_id=offer.host_id,
         usd_per_hour=offer.usd_per_hour,
         tries=tries,
+        notes=outlook.notes_of(best.estimate),
     )
     visit.note(
         "offer",

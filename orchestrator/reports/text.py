@@ -11,7 +11,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
 
-from orchestrator import ledger
+from orchestrator import ledger, outlook
 from orchestrator.records import Attempt, AttemptOutcome, ChargeRow, Event, Outcome, Run
 from orchestrator.reports import words
 from orchestrator.reports.bill import bill, total
@@ -112,6 +112,7 @@ def run_summary(
         *_warnings(run),
         *_schedule(run),
         *_places(attempts),
+        *_expected(run, attempts, charges, now),
         *_reported(metrics),
         *_files(artifacts, complete=run.artifacts_complete),
         *_meters(charges),
@@ -215,6 +216,13 @@ def _places(attempts: Sequence[Attempt]) -> Iterator[Fact]:
         yield label, Cell(one_line(where + outcome + why))
         if (image := attempt.notes.get("without_image")) is not None:
             yield "WARNING", Cell(one_line(f"ran as a process, not in {image}, which could not be used there"), "warn")
+
+
+def _expected(run: Run, attempts: Sequence[Attempt], charges: Sequence[ChargeRow], now: datetime) -> Iterator[Fact]:
+    """Of a run that goes on."""
+    seen = None if run.is_over or not attempts else outlook.of(attempts[-1], total(charges), now)
+    if seen is not None:
+        yield "Expected", Cell(f"{words.outlook(seen, now)} ({one_line(seen.rests_on)})")
 
 
 def _reported(metrics: Mapping[str, float]) -> Iterator[Fact]:

@@ -6,10 +6,13 @@ import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobs.reported import without_escapes
 from orchestrator.records import Attempt, Run
+
+if TYPE_CHECKING:
+    from orchestrator.outlook import Outlook
 
 _SMALL = Decimal("0.01")
 _LEAST = Decimal("0.0001")
@@ -129,6 +132,13 @@ def resources(asked: Mapping[str, Any]) -> str:
         parts.append(f"at least {plural(int(asked['cpus']), 'CPU')}")
     parts += [f"{size(float(asked[name]))} {name}" for name in ("memory", "disk") if asked.get(name)]
     return ", ".join(parts)
+
+
+def outlook(seen: Outlook, now: datetime) -> str:
+    """about $0.60 when it is done in 12m 05s."""
+    if seen.ends_at is None or seen.usd is None:
+        return "longer than expected"
+    return f"about {money(seen.usd)} when it is done in {duration((seen.ends_at - now).total_seconds())}"
 
 
 def limits(given: Mapping[str, Any]) -> str:
