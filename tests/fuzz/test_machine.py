@@ -29,7 +29,7 @@ Json = dict[str, Any]
 
 FACTS: Json = {
     "python": "3.11.7", "os": "linux", "arch": "x86_64", "hostname": "h", "cpus": 16, "memory_bytes": 64e9,
-    "disk_free_bytes": 10**12, "cuda": "12.4", "time": 1795262400.0, "boot_id": "b",
+    "disk_free_bytes": 10**12, "cuda": "12.4", "time": 1795262400.0, "boot_id": "b", "cpu_model": "EPYC",
     "gpus": [{"name": "NVIDIA GeForce RTX 4090", "memory_mb": 24564, "driver": "550", "uuid": "GPU-1"}],
     "docker": {"ok": True, "version": "27", "program": "docker", "error": None},
 }  # fmt: skip
@@ -102,7 +102,7 @@ def test_a_probe_gives_facts_and_a_verdict_on_them(text: str) -> None:
         return
     assert len(json.dumps(facts, allow_nan=False)) < 200_000
     assert set(facts) == set(FACTS) and len(facts["gpus"]) <= 64
-    for name in ("python", "os", "arch", "hostname", "cuda", "boot_id"):
+    for name in ("python", "os", "arch", "hostname", "cpu_model", "cuda", "boot_id"):
         assert facts[name] is None or len(facts[name]) <= 200
     assert facts["docker"] is None or not facts["docker"]["ok"] or facts["docker"]["program"]
     spec = Spec.model_validate(
