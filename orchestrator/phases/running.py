@@ -103,6 +103,7 @@ def watch(visit: Visit) -> Next:
     if _is_silent(visit, look) and (lost := _agent_is_silent(visit)) is not None:
         return lost
     visit.clear("not answering")
+    visit.clear("refused")
     if (stopping := _stop_if_asked(visit)) is not None:
         return stopping
     return _while_it_runs(visit) if look.drained else visit.stay(0.0)
@@ -220,7 +221,8 @@ def _lost(visit: Visit, reason: str) -> Next:
 def _not_answering(visit: Visit, error: Exception) -> Next:
     visit.world.forget_machine(visit.current.machine)
     silent_for = visit.since("not answering")
-    if not silent_for:
+    newly_refused = isinstance(error, AccessRefused) and not visit.since("refused")  # it may have been cut off before
+    if not silent_for or newly_refused:
         visit.note("warning", f"the machine does not answer: {error}")
     if (gone := fate(visit)) is not None:
         visit.close_attempt(gone, f"the machine is gone: {error}")
