@@ -28,6 +28,7 @@ END_SECONDS = 20.0  # how long one call to `terminate` tries
 _LOCK_SECONDS = 10.0
 _DOCKER_SECONDS = 10.0
 _DELETE_SECONDS = 0.5
+_FOR_PROGRAMS = ("PATH", "HOME", "USER", "LANG", "TMPDIR", "XDG_RUNTIME_DIR")  # and what Docker reads; no keys
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _RECORD = "machine.json"
 _BILL = "bill.jsonl"
@@ -340,7 +341,9 @@ def _remove(path: Path) -> Optional[bool]:
     """Whether it is gone within a moment; None: the program that removes it goes on alone."""
     quiet = subprocess.DEVNULL
     argv = ["rm", "-rf", "--", str(path)]
-    removal = subprocess.Popen(argv, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
+    removal = subprocess.Popen(
+        argv, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True, env=_for_programs()
+    )
     try:
         removal.wait(_DELETE_SECONDS)
     except subprocess.TimeoutExpired:
@@ -410,6 +413,12 @@ def _docker() -> Optional[str]:
     return shutil.which("docker", path=f"{path}:/usr/local/bin:/opt/homebrew/bin")
 
 
+def _for_programs() -> Dict[str, str]:
+    """A controller's variables may hold secrets: a process list shows those of every program that it starts."""
+    kept = (name for name in os.environ if name in _FOR_PROGRAMS or name.startswith(("LC_", "DOCKER_")))
+    return {name: os.environ[name] for name in kept}
+
+
 def _left(until: float) -> float:
     return min(_DOCKER_SECONDS, max(until - time.monotonic(), 0.1))
 
@@ -424,6 +433,7 @@ def _run(argv: Sequence[str], seconds: float) -> Optional[Tuple[int, str]]:
             stderr=subprocess.DEVNULL,
             timeout=seconds,
             check=False,
+            env=_for_programs(),
         )
     except subprocess.TimeoutExpired:
         return None

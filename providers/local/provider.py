@@ -198,7 +198,11 @@ def detect_gpus(env: Mapping[str, str]) -> list[LocalGpu]:
         return []
     try:
         done = subprocess.run(
-            [program, *_QUERY], env=dict(env), capture_output=True, timeout=_NVIDIA_SMI_SECONDS, check=False
+            [program, *_QUERY],
+            env={name: env[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in env},  # no keys
+            capture_output=True,
+            timeout=_NVIDIA_SMI_SECONDS,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return []
