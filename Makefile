@@ -5,7 +5,7 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 BIN := .venv/bin
 UNIT := not process and not docker and not postgres and not sshd
 # Each of these has clouds or machines of its own and mostly waits; the others measure time or need the whole computer.
-AT_ONCE := tests/providers tests/contract tests/jobs tests/fuzz tests/bills tests/e2e/test_cloud_faults.py tests/e2e/test_reap.py
+AT_ONCE := tests/providers tests/contract tests/jobs tests/fuzz tests/bills tests/e2e/test_cloud_faults.py tests/e2e/test_reap.py tests/e2e/test_inputs.py tests/month
 
 .PHONY: help setup check test demo chaos docs bench clean
 
