@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from jobs.machine import AgentError
+from jobs.transport.base import AccessRefused, TransportError
 from orchestrator.records import Outcome, Phase
 from tests.fakes.fake_machine import Script
 from tests.fakes.memory_provider import offer
@@ -52,6 +53,19 @@ def test_a_machine_that_cannot_take_the_request_to_stop_is_ended(living: Living)
     job(living).stop = during(living, 0, math.inf, AgentError("no space left"), None)  # type: ignore[method-assign]
     living.store.request_cancel("r-1")
     assert living.until_done(limit=180).outcome is Outcome.CANCELLED
+
+
+def test_another_host_key_is_told_once_also_when_the_connection_was_cut_before(living: Living) -> None:
+    """A machine that was cut off, answers as another one for a minute, and is itself again."""
+    living.machines._script = Script(seconds=300)
+    living.submit()
+    living.until(Phase.WATCH)
+    really = job(living).visit
+    cut, other = TransportError("the connection broke"), AccessRefused("it shows another host key")
+    job(living).visit = during(living, 0, 10, cut, during(living, 10, 70, other, really))  # type: ignore[method-assign]
+    assert living.until_done().outcome is Outcome.SUCCEEDED
+    told = [text for text in living.words() if "does not answer" in text]
+    assert len(told) == 2 and "broke" in told[0] and "another host key" in told[1]
 
 
 def test_an_agent_that_hangs_does_not_hold_up_a_cancel(living: Living) -> None:

@@ -213,6 +213,17 @@ def test_docker_that_hangs_holds_up_only_what_may_run_in_it(
     assert host.terminate(tmp_path / "root", {"name": NAME})["gone"] is gone
 
 
+def test_programs_are_told_what_docker_needs_and_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_docker(tmp_path, f"env >>{tmp_path}/told; exit 1")
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+    monkeypatch.setenv("DOCKER_HOST", "unix:///run/mine.sock")
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    host.create(tmp_path / "root", request(NAME))
+    host.terminate(tmp_path / "root", {"name": NAME})
+    told = (tmp_path / "told").read_text()
+    assert "DOCKER_HOST=unix:///run/mine.sock" in told and "HF_TOKEN" not in told
+
+
 def test_docker_that_is_off_holds_up_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_docker(tmp_path, "echo 'Cannot connect to the Docker daemon' >&2; exit 1")
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
