@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from jobs import repeats
-from orchestrator.benchmarks import results, series
+from orchestrator.benchmarks import results, series, value
 from orchestrator.store.rows import ResultRow
 
 _SECONDS_IN = {"s": 1.0, "sec": 1.0, "seconds": 1.0, "ms": 0.001, "min": 60.0, "h": 3600.0, "hours": 3600.0}
@@ -32,7 +32,7 @@ class Measured:
         """Dollars of one unit of work; None where the main metric is no rate of any."""
         if self.main.work is None or self.main.value <= 0 or self.main.better != "higher":
             return None
-        return results.usd(self.main, 1.0) / Decimal(str(self.main.value))
+        return value.usd_per_unit(self.main)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from orchestrator import clouds, submission
 from orchestrator.benchmarks import revision
 from orchestrator.home import Home, RunFolder
 from orchestrator.records import Event, Json, Run
-from orchestrator.store.engine import Write
+from orchestrator.store.engine import Write, together
 from orchestrator.store.rows import CellRow, SweepRow
 from orchestrator.store.store import Store
 from orchestrator.submission import Entry, Prepared
@@ -107,11 +107,11 @@ def enter(
         pairs = zip(ready.jobs, runs, strict=True)
         cells = [_cell(row, number, cell, run) for number, ((cell, _), (run, _)) in enumerate(pairs)]
         written.append(Sweep(row, tuple(cells)))
-        parts = (store.to_write(runs), store.benchmarks.to_write(row, cells))
+        write = together(store.to_write(runs), store.benchmarks.to_write(row, cells))
         if add is None:
-            store.benchmarks.write(*parts)
+            store.benchmarks.write(write)
         else:
-            add(written[0], lambda connection: [part(connection) for part in parts][-1])
+            add(written[0], write)
 
     entries = _entries(ready, notes or {}, home=home, env=env, any_size=any_size, say=say)
     submission.enter_all(entries, store=store, home=home, env=env, add=add_all)

@@ -54,10 +54,11 @@ def quote(visit: Visit) -> Next:
     """Choose an offer and commit the name of the machine that is to be made from it."""
     if visit.run.cancel_requested_at is not None:
         return _give_up(visit, Outcome.CANCELLED, None)
-    if (verdict := turns.too_late(visit)) is not None:
-        return _give_up(visit, *verdict)
-    if turns.must_wait(visit):
-        return visit.stay(turns.LOOK_SECONDS)
+    waits = turns.turn(visit)
+    if isinstance(waits, turns.Never):
+        return _give_up(visit, waits.outcome, waits.reason)
+    if waits is not None:
+        return waits
     names = [name for name in _candidates(visit) if name not in _refused(visit)]
     providers = [visit.world.provider(name) for name in names]
     same_account.ask_beside(providers)

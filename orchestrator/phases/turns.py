@@ -6,10 +6,11 @@ may have machines can still cost: whoever comes first in the order has the first
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from orchestrator.phases.visit import Visit
+from orchestrator.phases.visit import Next, Visit
 from orchestrator.records import Json, Outcome, Run
 from orchestrator.reports.words import money
 
@@ -18,39 +19,36 @@ LOOK_SECONDS = 2.0
 _ZERO = Decimal(0)
 
 
-def too_late(visit: Visit) -> tuple[Outcome, str] | None:
-    """Why a run of a sweep never gets its turn; None when it may, has had it, or belongs to none."""
-    place = _place(visit)
-    if place is None:
+@dataclass(frozen=True)
+class Never:
+    """Its turn does not come, and why."""
+
+    outcome: Outcome
+    reason: str
+
+
+def turn(visit: Visit) -> Never | Next | None:
+    """Whether a run of a sweep stays where it is, or gives up; None when it is its turn, or it belongs to no sweep.
+
+    A run that has had a machine goes on with it, and to the next one when it is lost.
+    """
+    place: Json | None = visit.run.notes.get("sweep")
+    if place is None or visit.run.attempt:
         return None
     if place["until"] is not None and visit.now > datetime.fromisoformat(place["until"]):
-        return Outcome.CANCELLED, f"caps.time of the suite was over before its turn came in {place['id']}"
-    if place["cap_usd"] is not None:
-        cap, (spent, _) = Decimal(place["cap_usd"]), _others(visit, place)
-        if spent + visit.spec.limits.max_cost > cap:
-            most = money(visit.spec.limits.max_cost)
-            reason = f"{money(spent)} of {money(cap)} are spent in {place['id']}, and this run may cost {most}"
-            return Outcome.STOPPED_BY_BUDGET, f"{reason} (caps.cost of the suite)"
-    return None
-
-
-def must_wait(visit: Visit) -> bool:
-    """Whether it is the turn of others first."""
-    place = _place(visit)
-    if place is None:
-        return False
+        return Never(Outcome.CANCELLED, f"caps.time of the suite was over before its turn came in {place['id']}")
     if place["after"] is not None and not visit.world.store.run(place["after"]).is_over:
-        return True
-    if place["cap_usd"] is None:
-        return False
-    spent, coming = _others(visit, place)
-    return spent + coming + visit.spec.limits.max_cost > Decimal(place["cap_usd"])
+        return visit.stay(LOOK_SECONDS)
+    return None if place["cap_usd"] is None else _within(visit, place, Decimal(place["cap_usd"]))
 
 
-def _place(visit: Visit) -> Json | None:
-    """A run that has had a machine goes on with it, and to the next one when it is lost."""
-    place: Json | None = visit.run.notes.get("sweep")
-    return place if visit.run.attempt == 0 else None
+def _within(visit: Visit, place: Json, cap: Decimal) -> Never | Next | None:
+    """Whether the cap has room for all that this run may cost: now, once others are over, or never."""
+    most, (spent, coming) = visit.spec.limits.max_cost, _others(visit, place)
+    if spent + most > cap:
+        reason = f"{money(spent)} of {money(cap)} are spent in {place['id']}, and this run may cost {money(most)}"
+        return Never(Outcome.STOPPED_BY_BUDGET, f"{reason} (caps.cost of the suite)")
+    return visit.stay(LOOK_SECONDS) if spent + coming + most > cap else None
 
 
 def _others(visit: Visit, place: Json) -> tuple[Decimal, Decimal]:

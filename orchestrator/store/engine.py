@@ -53,6 +53,16 @@ _SERVER_LIMITS = (
 Write = Callable[[Connection], None]  # a part of somebody else's transaction
 
 
+def together(*parts: Write) -> Write:
+    """One part that does all of these, in their order."""
+
+    def write(connection: Connection) -> None:
+        for part in parts:
+            part(connection)
+
+    return write
+
+
 class Database(ABC):
     """One database; threads may share it. Methods raise StoreError and wait for no lock longer than their limit."""
 
