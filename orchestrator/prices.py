@@ -51,7 +51,7 @@ class Wanted:
 class Rate(Protocol):
     """How fast a machine does some work."""
 
-    def usd_per_unit(self, usd_per_hour: Decimal) -> Decimal: ...
+    def usd_per_work(self, usd_per_hour: Decimal) -> Decimal | None: ...
 
 
 Rates = Mapping[tuple[str, int], Rate]  # by GPU and how many
@@ -165,7 +165,7 @@ class Market:
         rate = self._work.get((offer.gpu or "", offer.gpu_count))
         if rate is None:
             return item
-        return item._replace(usd_per_work=rate.usd_per_unit(offer.usd_per_hour + offer.other_usd_per_hour))
+        return item._replace(usd_per_work=rate.usd_per_work(offer.usd_per_hour + offer.other_usd_per_hour))
 
     def _ask(self, provider: Provider) -> _Answer:
         queries = self._asked.own_queries if provider.traits.owned else self._asked.queries

@@ -1,4 +1,4 @@
-"""Machines side by side: how long a task takes on each, what that costs, and how many times faster one is.
+"""Machines side by side: how long the same work takes on each, what that costs, and how many times faster one is.
 
 From measured results only, each with the machine behind it. What other people claim stands apart (claims.py). Pure.
 """
@@ -8,31 +8,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import cached_property
 
 from jobs import repeats
-from orchestrator.benchmarks import results, series, value
+from orchestrator.benchmarks import series, units
 from orchestrator.store.rows import ResultRow
-
-_SECONDS_IN = {"s": 1.0, "sec": 1.0, "seconds": 1.0, "ms": 0.001, "min": 60.0, "h": 3600.0, "hours": 3600.0}
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A task on one testbed: its newest main result, and for how long the machine was at it."""
+    """A task on one testbed by its newest main result.
+
+    `seconds`: of one unit of its work where the result counts any, else of the task, by the result if that is a time or
+    else by the clock. None for a speed that counts no work.
+    """
 
     main: ResultRow
-    seconds: float  # the main metric where that is a time, else one time of the command by the clock
+    seconds: float | None
 
     @property
-    def usd(self) -> Decimal:
-        return results.usd(self.main, self.seconds)
-
-    @property
-    def usd_per_work(self) -> Decimal | None:
-        """Dollars of one unit of work; None where the main metric is no rate of any."""
-        if self.main.work is None or self.main.value <= 0 or self.main.better != "higher":
-            return None
-        return value.usd_per_unit(self.main)
+    def usd(self) -> Decimal | None:
+        """Of `seconds`."""
+        if units.is_rate(self.main):
+            return units.usd_of_work(self.main)
+        return None if self.seconds is None else units.usd(self.main.usd_per_hour, self.seconds)
 
 
 @dataclass(frozen=True)
@@ -46,17 +45,30 @@ class Pair:
     @property
     def speed_up(self) -> float | None:
         mine, other = self.first.main, self.second.main
-        if mine.metric != other.metric or not mine.value or not other.value:
+        if not mine.value or not other.value:
             return None
         return other.value / mine.value if mine.better == "higher" else mine.value / other.value
+
+    @property
+    def work(self) -> str | None:
+        """What the times are counted in; None where they are of the whole task."""
+        return self.first.main.work if units.is_rate(self.first.main) else None
+
+    @cached_property
+    def amount(self) -> int:
+        """How much of the work is compared, so that time and money can be imagined."""
+        both = (self.first, self.second)
+        if self.work is None or None in (seconds := [one.seconds for one in both]):
+            return 1
+        return units.amount((one.usd or Decimal(0) for one in both), (one for one in seconds if one is not None))
 
 
 def newest(rows: Iterable[ResultRow]) -> list[Measured]:
     """The newest result of each task on each testbed, in the order of tasks."""
     rows = list(rows)
-    seconds = {row.run_id: row.value for row in rows if row.metric == repeats.WALL_SECONDS}
+    by_the_clock = {row.run_id: row.value for row in rows if row.metric == repeats.WALL_SECONDS}
     latest = {series.key(row): row for row in rows if row.is_main}
-    return [Measured(row, _seconds(row, seconds.get(row.run_id, 0.0))) for row in latest.values()]
+    return [Measured(row, _seconds(row, by_the_clock.get(row.run_id))) for row in latest.values()]
 
 
 def matching(measured: Sequence[Measured], wanted: str) -> list[Measured]:
@@ -71,14 +83,21 @@ def pairs(first: Sequence[Measured], second: Sequence[Measured]) -> list[Pair]:
         Pair(mine.main.task, mine, other)
         for mine in first
         for other in second
-        if (mine.main.suite, mine.main.task) == (other.main.suite, other.main.task)
-        and series.key(mine.main) != series.key(other.main)
+        if _what(mine.main) == _what(other.main) and series.key(mine.main) != series.key(other.main)
     ]
 
 
-def _seconds(row: ResultRow, by_the_clock: float) -> float:
-    factor = _SECONDS_IN.get(row.unit.strip().casefold()) if row.better == "lower" else None
-    return by_the_clock if factor is None else row.value * factor
+def _what(row: ResultRow) -> tuple[str | None, ...]:
+    """What both sides must have measured."""
+    return row.suite, row.task, row.metric, row.unit, row.better, row.work
+
+
+def _seconds(row: ResultRow, by_the_clock: float | None) -> float | None:
+    if units.is_rate(row):
+        return 1 / row.value if row.value > 0 else None
+    if (told := units.seconds(row)) is not None:
+        return told
+    return None if units.is_speed(row) else by_the_clock
 
 
 def _names(row: ResultRow) -> set[str]:

@@ -5,9 +5,11 @@ A change counts for the sweep with whose results it could be told, so that it is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from orchestrator.benchmarks import results
 from orchestrator.benchmarks.results import USD_PER_HOUR
 from orchestrator.records import Outcome, Run
 from orchestrator.store.rows import CellRow, ChangeRow, ResultRow, SweepRow
@@ -16,7 +18,7 @@ from orchestrator.store.store import Store
 
 @dataclass(frozen=True)
 class Missing:
-    """A cell without results, and why."""
+    """A cell that lacks results, and why."""
 
     cell: CellRow
     why: str
@@ -46,18 +48,22 @@ def judge(store: Store, sweep: SweepRow) -> Verdict:
     cells = store.benchmarks.cells([sweep.id])
     runs = {run.id: run for run in store.some_runs([cell.run_id for cell in cells])}
     over = [cell for cell in cells if runs[cell.run_id].is_over]
-    missing = [
-        Missing(cell, _why(runs[cell.run_id])) for cell in over if runs[cell.run_id].outcome is not Outcome.SUCCEEDED
-    ]
-    rows = {(row.run_id, row.metric): row for row in store.benchmarks.results(suite=sweep.suite)}
+    measured: dict[str, dict[str, ResultRow]] = defaultdict(dict)
+    for row in store.benchmarks.results(suite=sweep.suite):
+        measured[row.run_id][row.metric] = row
+    lacks = {cell: _lacks(runs[cell.run_id], measured[cell.run_id].values()) for cell in over}
     changes = [
-        (change, rows[change.run_id, change.metric])
+        (change, measured[change.run_id][change.metric])
         for change in store.benchmarks.changes(sweep.suite)
         if change.noticed_by in runs
     ]
+    missing = [Missing(cell, why) for cell, why in lacks.items() if why is not None]
     return Verdict(sweep, changes, missing, still_going=len(cells) - len(over))
 
 
-def _why(run: Run) -> str:
-    outcome = run.outcome.value.replace("_", " ") if run.outcome else "not over"
+def _lacks(run: Run, measured: Iterable[ResultRow]) -> str | None:
+    """Why results of a run that is over are missing; None where it has all."""
+    if run.outcome is Outcome.SUCCEEDED:
+        return ", ".join(results.shortfalls(run, measured)) or None
+    outcome = run.outcome.value.replace("_", " ") if run.outcome else "no outcome"
     return f"{outcome}: {run.error}" if run.error else outcome

@@ -109,10 +109,10 @@ def _of_end(cell: CellRow, run: Run, measured: Sequence[ResultRow]) -> Incident 
     text = run.error or ""
     kind = _KINDS.get(run.outcome) if run.outcome is not None else None
     if kind is None:
-        missing = kept.missing(run, measured)
-        if not missing:
+        shortfalls = kept.shortfalls(run, measured)
+        if not shortfalls:
             return None
-        kind, text = "not measured", f"the job succeeded and did not report {', '.join(missing)}"
+        kind, text = "not measured", f"the job succeeded, but {', '.join(shortfalls)}"
     at = run.ended_at or run.phase_since
     said = f"{job(cell)}: {text}" if text else job(cell)
     return Incident(at=at, sweep_id=cell.sweep_id, run_id=run.id, kind=kind, text=said)

@@ -22,8 +22,7 @@ def keep(
 ) -> Iterator[str]:
     """Write down what the run measured; yields in words what a person should know of it. Raises StoreError."""
     rows = results.of_run(run, attempt, points(folder.metrics), is_simulated=is_simulated, at=now)
-    for name in results.missing(run, rows):
-        yield f"{name} is to be measured, and the job did not report it"
+    yield from results.shortfalls(run, rows)
     store.benchmarks.add_results(rows)
     if not rows:
         return

@@ -16,7 +16,7 @@ from itertools import pairwise
 from statistics import median
 
 from orchestrator import spending
-from orchestrator.benchmarks import change_points, incidents
+from orchestrator.benchmarks import change_points, incidents, units
 from orchestrator.benchmarks.change_points import ChangePoint
 from orchestrator.benchmarks.incidents import Incident
 from orchestrator.benchmarks.results import USD_PER_HOUR
@@ -27,8 +27,6 @@ from orchestrator.benchmarks.value import Price, prices
 from orchestrator.records import Outcome, Run
 from orchestrator.store.rows import ChangeRow, ResultRow, SweepRow
 from orchestrator.store.store import Store
-
-_TIMES = ("s", "ms", "us", "µs", "min", "h", "seconds")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +87,7 @@ class Step:
     def word(self) -> str:
         if self.first.metric == USD_PER_HOUR:
             return "dearer" if self.row.is_worse else "cheaper"
-        if self.first.unit in _TIMES or self.first.work or self.first.unit.endswith("/s"):
+        if units.is_speed(self.first):
             return "slower" if self.row.is_worse else "faster"
         return "worse" if self.row.is_worse else "better"
 

@@ -5,9 +5,8 @@ Pure: records and points in, rows out. What has changed since earlier results is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from decimal import Decimal
 from statistics import median
 
 from jobs import repeats
@@ -69,9 +68,17 @@ def main_metric(measure: Mapping[str, Json]) -> str:
     return next(iter(measure), repeats.WALL_SECONDS)
 
 
-def missing(run: Run, rows: Sequence[ResultRow]) -> list[str]:
-    """The metrics that the suite asks for and the job never reported."""
-    return [name for name in run.notes["sweep"]["measure"] if name not in {row.metric for row in rows}]
+def shortfalls(run: Run, rows: Iterable[ResultRow]) -> list[str]:
+    """In words, what the suite asks for and the run's results lack: a metric, or some of its repeats."""
+    place: Json = run.notes["sweep"]
+    wanted = int(place["repeats"])
+    counted = {row.metric: len(row.repeats) for row in rows}
+    found = {name: counted.get(name, 0) for name in place["measure"] or [repeats.WALL_SECONDS]}
+    return [
+        f"{name} was reported in {count} of {wanted} repeats" if count else f"{name} was not reported"
+        for name, count in found.items()
+        if count < wanted
+    ]
 
 
 def testbed(run: Run, attempt: Attempt) -> Json:
@@ -92,11 +99,6 @@ def testbed(run: Run, attempt: Attempt) -> Json:
         "spot": bool(offer.get("spot")),
         "host": attempt.host_id or None,
     }
-
-
-def usd(row: ResultRow, seconds: float) -> Decimal:
-    """What so much time on the result's machine costs, at the rate it was rented for."""
-    return row.usd_per_hour * Decimal(str(seconds)) / 3600
 
 
 def _machine(attempt: Attempt) -> str:

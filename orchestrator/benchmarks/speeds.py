@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from statistics import fmean, median
 
+from orchestrator.benchmarks import units
 from orchestrator.estimates import Speeds, no_speeds
 from orchestrator.store.rows import ResultRow
 
@@ -26,8 +27,8 @@ class Rate:
     per_second: float
     task: str
 
-    def usd_per_unit(self, usd_per_hour: Decimal) -> Decimal:
-        return usd_per_hour / 3600 / Decimal(str(self.per_second))
+    def usd_per_work(self, usd_per_hour: Decimal) -> Decimal | None:
+        return units.usd_per_work(usd_per_hour, self.per_second)
 
 
 def relative(rows: Iterable[ResultRow]) -> Speeds:

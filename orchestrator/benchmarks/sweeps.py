@@ -166,6 +166,7 @@ def _take_turns(row: SweepRow, ready: Ready, runs: Sequence[Run], owned: Collect
             "cap_usd": None if row.cap_usd is None else str(row.cap_usd),
             "until": None if row.until is None else row.until.isoformat(),
             "warmup": ready.suite.warmup,
+            "repeats": ready.suite.repeats,
             "measure": {name: measure.model_dump() for name, measure in cell.measure.items()},
             "commit": row.commit,
         }

@@ -8,8 +8,7 @@ from decimal import Decimal
 from statistics import median
 
 from jobs.repeats import WALL_SECONDS
-from orchestrator import costs
-from orchestrator.benchmarks import results
+from orchestrator.benchmarks import units
 from orchestrator.benchmarks.series import Series
 from orchestrator.store.rows import ResultRow
 
@@ -58,13 +57,6 @@ def frontier(of_task: Sequence[Price]) -> list[Price]:
     return best
 
 
-def usd_per_unit(row: ResultRow) -> Decimal:
-    """Of its work, or of one time when it is the time that a job takes. 0 for a rate of nothing."""
-    if not row.work:
-        return results.usd(row, row.value)
-    return costs.per(results.usd(row, 1), row.value) or Decimal(0)
-
-
 def _metric(task: str, listed: Iterable[tuple[Series, int]]) -> str:
     of_work = [one.newest for one, _ in listed if one.newest.task == task and one.newest.work]
     return min(of_work, key=lambda row: not row.is_main).metric if of_work else WALL_SECONDS
@@ -76,7 +68,14 @@ def _price(rows: Sequence[ResultRow]) -> Price:
         newest=newest,
         work=newest.work or "",
         seconds=median(1 / row.value if row.work else row.value for row in rows),
-        usd=median(usd_per_unit(row) for row in rows),
+        usd=median(_usd(row) for row in rows),
         usd_per_hour=median(row.usd_per_hour for row in rows),
         count=len(rows),
     )
+
+
+def _usd(row: ResultRow) -> Decimal:
+    """Of a unit of its work, or of one time when it is the time that a job takes."""
+    if not row.work:
+        return units.usd(row.usd_per_hour, row.value)
+    return units.usd_of_work(row) or Decimal(0)

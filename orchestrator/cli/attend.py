@@ -23,7 +23,7 @@ def attend(session: Session, run_id: str, *, quiet: bool, as_json: bool, ends_wi
     output = None if quiet or as_json else RawOutput()
     told: Teller = Silent() if quiet else teller(shares_screen=output is not None and sys.stdout.isatty())
     try:
-        with _heard_ctrl_c() as heard:
+        with heard_ctrl_c() as heard:
             run = _follow(session, run_id, told, output, heard)
     except KeyboardInterrupt:
         told.close()
@@ -40,7 +40,7 @@ def attend(session: Session, run_id: str, *, quiet: bool, as_json: bool, ends_wi
 
 
 @contextmanager
-def _heard_ctrl_c() -> Iterator[threading.Event]:
+def heard_ctrl_c() -> Iterator[threading.Event]:
     """Set by Ctrl-C. KeyboardInterrupt alone can be lost: Python drops one that comes in a finalizer."""
     heard = threading.Event()
 

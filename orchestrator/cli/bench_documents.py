@@ -145,7 +145,7 @@ def markdown(judged: Verdict) -> str:
         lines += ["", "| task | metric | machine | before | now | change | differs |"]
         lines.append("| --- | --- | --- | ---: | ---: | ---: | --- |")
         lines += [_change_line(found, row) for found, row in judged.changes]
-    lines += [f"- no results of {one.cell.task} on {one.cell.target}: {_inline(one.why)}" for one in judged.missing]
+    lines += [f"- {one.cell.task} on {one.cell.target}: {_inline(one.why)}" for one in judged.missing]
     return "\n".join(lines)
 
 
@@ -162,7 +162,7 @@ def _sentence(judged: Verdict) -> str:
     parts = [f"{len(judged.worse)} worse" if judged.worse else "nothing got worse"]
     parts += [f"{better} better"] if better else []
     parts += [f"{len(judged.dearer)} dearer"] if judged.dearer else []
-    parts += [f"{len(judged.missing)} without results"] if judged.missing else []
+    parts += [f"{words.plural(len(judged.missing), 'run')} without all results"] if judged.missing else []
     parts += [f"{judged.still_going} still going"] if judged.still_going else []
     return ", ".join(parts) + f" ({judged.sweep.id})"
 
@@ -197,11 +197,9 @@ def _cell(cell: CellRow, run: Run, cost: Decimal, results: Sequence[ResultRow]) 
 
 
 def _side(one: comparing.Measured) -> Json:
-    per_work = one.usd_per_work
     return {
         "seconds": one.seconds,
-        "cost_usd": ledger.plain(one.usd),
-        "usd_per_work": None if per_work is None else ledger.plain(per_work),
+        "cost_usd": None if one.usd is None else ledger.plain(one.usd),
         "work": one.main.work,
         "run_id": one.main.run_id,
         **result(one.main),

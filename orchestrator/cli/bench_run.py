@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -10,9 +11,10 @@ from pathlib import Path
 import click
 
 from jobs import suite as suites
-from orchestrator.benchmarks import sweeps
+from orchestrator.benchmarks import gate, sweeps
 from orchestrator.benchmarks.sweeps import Ready, Sweep
 from orchestrator.cli import bench_views, exit_codes, job_options
+from orchestrator.cli.attend import heard_ctrl_c
 from orchestrator.cli.errors import Stop
 from orchestrator.cli.output import can_ask, data, data_json, say
 from orchestrator.cli.session import Session
@@ -51,13 +53,19 @@ def run(session: Session, file: Path, options: Sequence[str], ways: Ways) -> int
     if ways.detach:
         data(sweep.row.id)
         return exit_codes.DONE
-    over = _follow(session, sweep)
+    try:
+        with heard_ctrl_c() as heard:
+            over = _follow(session, sweep, heard)
+    except KeyboardInterrupt:
+        say(f"\nDetached: the sweep goes on.\n  gpujob bench show {sweep.row.id}\n  gpujob cancel {sweep.row.id}")
+        return exit_codes.INTERRUPTED
     if ways.as_json:
         data_json(bench_views.sweep_document(session, sweep.row))
     else:
         bench_views.print_sweep(session, sweep.row)
     codes = [exit_codes.exit_code(one) for one in over]
-    return next((code for code in codes if code != exit_codes.DONE), exit_codes.DONE)
+    lacks = exit_codes.INCOMPLETE if gate.judge(session.store, sweep.row).missing else exit_codes.DONE
+    return next((code for code in codes if code != exit_codes.DONE), lacks)
 
 
 def _agrees(ready: Ready) -> bool:
@@ -76,12 +84,19 @@ def _say_what_comes(ready: Ready, sweep: Sweep) -> None:
     )
 
 
-def _follow(session: Session, sweep: Sweep) -> list[Run]:
-    """Say of each run how it ended; Ctrl-C leaves them to go on."""
+def _follow(session: Session, sweep: Sweep, interrupted: threading.Event) -> list[Run]:
+    """Say of each run when it gets a machine and how it ended."""
     names = {cell.run_id: bench_views.cell_words(cell) for cell in sweep.cells}
+    attempts = dict.fromkeys(names, 0)
     over: dict[str, Run] = {}
     while len(over) < len(names):
+        if interrupted.is_set():
+            raise KeyboardInterrupt
         for one in session.store.some_runs([run_id for run_id in names if run_id not in over]):
+            if one.attempt > attempts[one.id] and not one.is_over:
+                attempts[one.id] = one.attempt
+                again = f" again, attempt {one.attempt}" if one.attempt > 1 else ""
+                say(f"{one.id}  {names[one.id]}  begins{again}")
             if one.is_over:
                 over[one.id] = one
                 why = f": {words.one_line(one.error)}" if one.error else ""

@@ -10,7 +10,7 @@ import click
 
 from orchestrator import spending
 from orchestrator.benchmarks import claims as claimed
-from orchestrator.benchmarks import comparing, keeping, series
+from orchestrator.benchmarks import comparing, keeping, series, units
 from orchestrator.benchmarks import gate as gates
 from orchestrator.cli import bench_documents, exit_codes
 from orchestrator.cli.errors import Stop
@@ -53,6 +53,7 @@ def show_one(session: Session, subject: str | None, *, as_json: bool) -> int:
 
 
 def print_sweep(session: Session, row: SweepRow) -> None:
+    """Its results as a table, and which of them are missing, and why."""
     runs = {run.id: run for run in _runs(session, row)}
     costs = _costs(session, list(runs.values()))
     results = _results_by_run(session, row)
@@ -68,6 +69,8 @@ def print_sweep(session: Session, row: SweepRow) -> None:
             cost = words.money(costs[run.id]) if number == 0 else ""
             lines.append((*head, one.metric if one else "", *end, _value(one) if one else "", cost))
     data(Table(columns, lines).text(**layout()))
+    for lack in gates.judge(session.store, row).missing:
+        say(f"{lack.cell.run_id}  {cell_words(lack.cell)}: {words.one_line(lack.why)}")
     caps = f" of at most {words.money(row.cap_usd)}" if row.cap_usd is not None else ""
     say(f"{row.id}: {_status(list(runs.values()))}, {words.money(_total(costs))}{caps}")
 
@@ -245,11 +248,13 @@ def _value(one: ResultRow) -> str:
 
 
 def _pair_line(pair: comparing.Pair) -> Sequence[Cell | str]:
+    both = (pair.first, pair.second)
+    task = pair.task if pair.work is None else f"{pair.task} ({units.amount_words(pair.amount, pair.work)})"
+    times = (_value(one.main) if one.seconds is None else words.duration(one.seconds * pair.amount) for one in both)
     speed_up = Cell("-" if pair.speed_up is None else f"{pair.speed_up:.2f}x", "strong")
-    times = (words.duration(one.seconds) for one in (pair.first, pair.second))
-    costs = (words.fine(one.usd) for one in (pair.first, pair.second))
-    machines = (bench_documents.machine_in_detail(one.main) for one in (pair.first, pair.second))
-    return (pair.task, *times, speed_up, *costs, *machines)
+    costs = (words.fine(None if one.usd is None else one.usd * pair.amount) for one in both)
+    machines = (bench_documents.machine_in_detail(one.main) for one in both)
+    return (task, *times, speed_up, *costs, *machines)
 
 
 def _claims_table(told: Sequence[claimed.Claim], first: str, second: str) -> str:

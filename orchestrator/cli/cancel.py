@@ -16,7 +16,7 @@ from orchestrator.reports import words
 
 @command(
     "cancel",
-    examples=("gpujob cancel r-7k2m9x", "gpujob cancel --wait mnist"),
+    examples=("gpujob cancel r-7k2m9x", "gpujob cancel --wait mnist", "gpujob cancel b-e30ae5"),
     exits=(exit_codes.DONE, exit_codes.USAGE, exit_codes.POSSIBLY_BILLING, exit_codes.INTERRUPTED),
 )
 @runs_argument
@@ -25,10 +25,11 @@ from orchestrator.reports import words
 def cancel(session: Session, runs: tuple[str, ...], wait: bool) -> int:
     """Stop runs and release their machines.
 
-    The job gets SIGTERM and half a minute; what it wrote until then comes back. A run that is over stays as it is.
+    The id of a sweep means all its runs. The job gets SIGTERM and half a minute; what it wrote until then comes back. A
+    run that is over stays as it is.
     """
-    found = [session.find(text) for text in runs]
-    asked = [run for run in found if _ask(session, run)]
+    latest_first = reversed(session.find_all(runs))  # none of a sweep gets its turn by the end of the one before it
+    asked = [run for run in latest_first if _ask(session, run)]
     if asked:
         session.ensure_controller()
     ends = [_wait_for_end(session, run) for run in asked] if wait else []

@@ -103,7 +103,7 @@ def cost(
     cloud's own figure. What was paid for nothing is told apart, with --by use: docs/cost.md.
     """
     _check(ways, as_csv=as_csv, as_json=as_json, **asked)
-    ids = [*dict.fromkeys(session.find(text).id for text in runs)] if runs else None
+    ids = [run.id for run in session.find_all(runs)] if runs else None
     names = ("since", "until", "project", "provider", "labels")
     books = Books(session, Wanted(**{name: asked[name] for name in names}), ids)
     if asked["target"] is not None:

@@ -22,7 +22,7 @@ MEANINGS = {
     DONE: "done",
     JOB_FAILED: "the job failed, was cancelled or got lost; or gpujob could not do it",
     USAGE: "wrong usage, or a train.yaml that says something impossible",
-    INCOMPLETE: "the job succeeded, but some of its artifacts are missing",
+    INCOMPLETE: "the job succeeded, but some of its artifacts or results are missing",
     NOTHING_TO_RENT: "nothing to rent: no offer fits, or all are taken",
     REFUSED: "credentials, funds or quota",
     BUDGET: "stopped by limits.max_cost, limits.max_duration or a monthly budget",

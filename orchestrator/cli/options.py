@@ -78,8 +78,8 @@ def timeout_option(seconds: int) -> Callable[[Decorated], Decorated]:
 
 
 run_argument = click.argument("run", shell_complete=_complete_run)
-runs_argument = click.argument("runs", metavar="RUN...", nargs=-1, required=True, shell_complete=_complete_run)
-some_runs_argument = click.argument("runs", metavar="[RUN]...", nargs=-1, shell_complete=_complete_run)
+runs_argument = click.argument("runs", metavar="RUN|SWEEP...", nargs=-1, required=True, shell_complete=_complete_run)
+some_runs_argument = click.argument("runs", metavar="[RUN|SWEEP]...", nargs=-1, shell_complete=_complete_run)
 
 
 def pairs(_ctx: click.Context, _param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
@@ -71,6 +71,16 @@ class Session:
             raise Stop(f"there is no run {text!r}.{self._near(text)}") from None
         except RunAmbiguous as error:
             raise Stop(f"{error}: write more of the id") from None
+
+    def find_all(self, texts: Iterable[str]) -> list[Run]:
+        """Each run that is meant, once; the id of a sweep means all its runs."""
+        found = [run for text in texts for run in self._of_sweep(text) or [self.find(text)]]
+        return list({run.id: run for run in found}.values())
+
+    def _of_sweep(self, text: str) -> list[Run]:
+        ids = [cell.run_id for cell in self.store.benchmarks.cells([text])]
+        runs = {run.id: run for run in self.store.some_runs(ids)}
+        return [runs[run_id] for run_id in ids]
 
     def follow(self, run_id: str, *, attempt: int | None = None) -> Iterator[Update]:
         """Updates until the run is over; somebody advances it all the while."""

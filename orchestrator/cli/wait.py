@@ -21,10 +21,10 @@ from orchestrator.reports import words
 def wait(session: Session, runs: tuple[str, ...]) -> int:
     """Wait until runs are over.
 
-    The exit code is that of the first RUN, in the order given, that did not succeed. Ctrl-C stops the waiting, not
-    the runs.
+    The id of a sweep means all its runs. The exit code is that of the first one, in the order given, that did not
+    succeed. Ctrl-C stops the waiting, not the runs.
     """
-    codes = [_wait_for(session, run_id) for run_id in [session.find(text).id for text in runs]]
+    codes = [_wait_for(session, run.id) for run in session.find_all(runs)]
     return next((code for code in codes if code != exit_codes.DONE), exit_codes.DONE)
 
 

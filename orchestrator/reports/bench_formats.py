@@ -13,9 +13,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
-from orchestrator.benchmarks import series
+from orchestrator.benchmarks import series, units
 from orchestrator.benchmarks.results import TESTBED
-from orchestrator.benchmarks.value import usd_per_unit
 from orchestrator.ledger import plain
 from orchestrator.records import Json
 from orchestrator.reports import words
@@ -93,6 +92,7 @@ def _says(value: object) -> bool:
 
 
 def _columns(row: ResultRow) -> Json:
+    per_work = units.usd_of_work(row)
     return {
         "at": f"{row.at:%Y-%m-%dT%H:%M:%SZ}",
         "suite": row.suite,
@@ -113,7 +113,7 @@ def _columns(row: ResultRow) -> Json:
         "least": min(row.repeats),
         "most": max(row.repeats),
         "usd_per_hour": plain(row.usd_per_hour),
-        "usd_per_work": plain(usd_per_unit(row)) if row.work and row.value > 0 else None,
+        "usd_per_work": None if per_work is None else plain(per_work),
         "sweep_id": row.sweep_id,
         "run_id": row.run_id,
         **{name: row.testbed.get(name) for name in TESTBED},

@@ -8,18 +8,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import cached_property
 from itertools import groupby
 
+from orchestrator.benchmarks import units
 from orchestrator.benchmarks.series import machine_words
 from orchestrator.benchmarks.value import Price, frontier
 from orchestrator.reports import words
 from orchestrator.reports.page import safe
 from orchestrator.reports.scatter import Axis, Dot, scatter
-
-_AMOUNTS = {1: "", 1000: "1,000 ", 10**6: "million ", 10**9: "billion "}
-_LEAST_USD = Decimal("0.01")
 
 
 def section(prices: Sequence[Price]) -> str:
@@ -55,18 +52,14 @@ class _Market:
         """How many units of work have a price, or else a time, that one can imagine."""
         if not self.prices[0].work:
             return 1
-        least = min((price.usd for price in self.rented), default=Decimal(0))
-        if not least:
-            least = _LEAST_USD * Decimal(min(price.seconds for price in self.prices))
-        return next((amount for amount in _AMOUNTS if least * amount >= _LEAST_USD), max(_AMOUNTS))
+        return units.amount((price.usd for price in self.rented), (price.seconds for price in self.prices))
 
     @property
     def unit(self) -> str:
         """Such as million samples."""
         if not (work := words.one_line(self.prices[0].work)):
             return "repeat"
-        single = work.removesuffix("s")
-        return f"{_AMOUNTS[self.amount]}{single}s" if self.amount > 1 else single
+        return units.amount_words(self.amount, work)
 
     def name(self, price: Price) -> str:
         """The machine; with its target where another target has the same."""

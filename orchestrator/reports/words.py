@@ -95,8 +95,8 @@ def number(value: float) -> str:
     """A measured value to four significant digits; whole numbers whole."""
     if not math.isfinite(value):
         return str(value)
-    if value == int(value) and abs(value) < 1e7:
-        return f"{int(value):,}"
+    if abs(value) < 1e7 and (value == int(value) or abs(value) >= 1000):
+        return f"{value if value == int(value) else float(f'{value:.4g}'):,.0f}"
     return f"{value:.4g}"
 
 

@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 from jobs import loader
 from jobs.metrics import MetricsFile, last, series
 from jobs.spec import Spec, Vocabulary
+from orchestrator.benchmarks import claims
 from providers import gpus
 from tests.templates.conftest import BENCHMARKS, MNIST
 
@@ -41,6 +42,12 @@ def test_hours_of_an_epoch_and_of_a_budget(module: Module) -> None:
     derived = module("derived")
     assert derived.hours(derived.IMAGENET_IMAGES, 1281.167) == pytest.approx(1000 / 3600)
     assert derived.hours(7_200_000, 1000) == 2.0
+
+
+def test_the_claims_are_of_tasks_that_the_suite_has() -> None:
+    told = claims.load(BENCHMARKS / "claims.yaml")
+    assert {claim.task: round(claim.speed_up) for claim in told} == {"mnist": 20, "resnet50": 12, "gpt": 12}
+    assert {claim.task for claim in told} <= set(YAML(typ="safe").load(BENCHMARKS / "suite.yaml")["tasks"])
 
 
 def test_operations_of_a_token_of_gpt2(module: Module) -> None:

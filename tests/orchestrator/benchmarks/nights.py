@@ -108,7 +108,7 @@ class Nights:
             outcome=job.outcome,
             error=job.error,
             ended_at=self.at + timedelta(minutes=10) if over else None,
-            notes={"sweep": {**place, "measure": job.measure, "commit": sweep.commit, "warmup": 1}},
+            notes={"sweep": {**place, "measure": job.measure, "commit": sweep.commit, "warmup": 1, "repeats": 3}},
         )
 
     def _write(self, run: Run, job: Job) -> None:

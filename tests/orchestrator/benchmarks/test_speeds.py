@@ -59,5 +59,5 @@ def test_the_price_of_a_unit_of_work() -> None:
     rows = [*TWO, a_result("B", "resnet", 250), a_result("B", "words", 9000, work="tokens")]
     found = speeds.rates(rows, "images")
     assert (found["B", 1].task, found["B", 1].per_second) == ("resnet", 250), "the task that it is fastest at"
-    assert found["A", 1].usd_per_unit(Decimal("0.36")) == Decimal("0.000001")
+    assert found["A", 1].usd_per_work(Decimal("0.36")) == Decimal("0.000001")
     assert speeds.works(rows) == ["images", "tokens"]

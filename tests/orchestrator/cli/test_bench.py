@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.benchmarks import revision, series
+from orchestrator.cli import main
+from orchestrator.cli.session import Session
 from orchestrator.records import Outcome, Phase
 from orchestrator.store.rows import CellRow, ChangeRow, ResultRow, SweepRow
 from tests.orchestrator.cli.conftest import Command
@@ -79,11 +81,11 @@ def a_result(scene: Scene, run_id: str, **changes: object) -> ResultRow:
 ON_GPU = {"target": "gpu", "provider": "vast", "machine": "", "gpu": "RTX4090", "gpu_count": 1, "is_simulated": True}
 
 
-def night(scene: Scene, *, failed: bool = False) -> None:
+def night(scene: Scene, *, failed: bool = False, repeats: int = 2) -> None:
     """One sweep with a task on two machines, four times as fast on the GPU."""
     store = scene.store()
     first = scene.run()
-    notes = {**first.notes, "sweep": {"id": "b-1", "measure": {"epoch_seconds": {}}}}
+    notes = {**first.notes, "sweep": {"id": "b-1", "measure": {"epoch_seconds": {}}, "repeats": repeats}}
     runs = [replace(first, id=name, name=f"night.{name}", due_at=None, notes=notes) for name in ("r-cpu", "r-gpu")]
     if failed:
         runs[1] = replace(runs[1], outcome=Outcome.NO_CAPACITY, error="no offer fits the spec")
@@ -204,7 +206,31 @@ def test_a_price_per_unit_of_work(scene: Scene, gpujob: Command) -> None:
     store.benchmarks.add_results([a_result(scene, "r-gpu", value=400.0, **rate, **ON_GPU)])
     store.close()
     [_, gpt] = gpujob("bench", "compare", "cpu", "gpu", "--json").json["measured"]
-    assert gpt["speed_up"] == 4 and gpt["first"]["usd_per_work"] == "0.000001"
+    assert gpt["speed_up"] == 4
+    first = gpt["first"]
+    assert (first["work"], first["seconds"], first["cost_usd"]) == ("tokens", 0.01, "0.000001")
+    line = gpujob("bench", "compare", "cpu", "gpu").text.splitlines()[2]
+    assert [part.strip() for part in line.split("  ") if part.strip()][:6] == [
+        *("gpt (million tokens)", "2h 46m", "41m 40s", "4.00x", "$1.000", "$0.2500"),
+    ]
+
+
+def test_of_a_speed_that_counts_no_work_there_are_the_figures_and_no_time(scene: Scene, gpujob: Command) -> None:
+    """A probe takes the same time everywhere: its seconds and their cost would say nothing."""
+    night(scene)
+    store = scene.store()
+    speed = {"metric": "fp32_tflops", "unit": "TFLOP/s", "better": "higher", "task": "probe"}
+    seconds = {"metric": "wall_seconds", "task": "probe", "is_main": False}
+    for run_id, tflops, where in (("r-cpu", 0.2, {}), ("r-gpu", 50.0, ON_GPU)):
+        rows = [a_result(scene, run_id, value=tflops, **speed, **where), a_result(scene, run_id, **seconds, **where)]
+        store.benchmarks.add_results(rows)
+    store.close()
+    line = gpujob("bench", "compare", "cpu", "gpu").text.splitlines()[2]
+    assert [part.strip() for part in line.split("  ") if part.strip()][:6] == [
+        *("probe", "0.2 TFLOP/s", "50 TFLOP/s", "250.00x", "-", "-"),
+    ]
+    [_, probe] = gpujob("bench", "compare", "cpu", "gpu", "--json").json["measured"]
+    assert probe["first"]["seconds"] is None and probe["first"]["cost_usd"] is None
 
 
 def test_the_gate_stops_on_what_got_worse_and_on_nothing_else(scene: Scene, gpujob: Command) -> None:
@@ -251,7 +277,48 @@ def test_missing_results_are_no_pass(scene: Scene, gpujob: Command) -> None:
     night(scene, failed=True)
     said = gpujob("bench", "gate")
     assert said.code == 3
-    assert "- no results of mnist on gpu: no capacity: no offer fits the spec" in said.text
+    assert "- mnist on gpu: no capacity: no offer fits the spec" in said.text
+
+
+def test_a_metric_that_was_not_reported_each_time_is_no_pass(scene: Scene, gpujob: Command) -> None:
+    night(scene, repeats=3)
+    said = gpujob("bench", "gate")
+    assert said.code == 3
+    assert said.text.splitlines() == [
+        "### night: nothing got worse, 2 runs without all results (b-1)",
+        "- mnist on cpu: epoch_seconds was reported in 2 of 3 repeats",
+        "- mnist on gpu: epoch_seconds was reported in 2 of 3 repeats",
+    ]
+    assert "r-cpu  mnist on cpu (cpu, local): epoch_seconds was reported in 2 of 3" in gpujob("bench", "show").err
+
+
+def test_the_id_of_a_sweep_means_its_runs(scene: Scene, gpujob: Command, suite: Write) -> None:
+    sweep_id = gpujob("bench", "run", "-d").text.strip()
+    [first, second] = gpujob("bench", "show", sweep_id, "--json").json["runs"]
+    assert [line.split()[0] for line in gpujob("cancel", sweep_id).err.splitlines()] == [
+        second["run_id"],
+        first["run_id"],
+    ]
+    assert all(run.cancel_requested_at is not None for run in scene.store().runs())
+    night(scene)
+    waited = gpujob("wait", "b-1", "r-cpu")
+    assert waited.code == 0 and [line.split()[0] for line in waited.err.splitlines()] == ["r-cpu", "r-gpu"]
+    assert gpujob("cost", "b-1", "--json").code == 0
+    assert "there is no run 'b-none'" in gpujob("cancel", "b-none").err
+
+
+def test_ctrl_c_leaves_a_sweep_alone_and_says_how_to_come_back(
+    scene: Scene, suite: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    session = Session(scene.home, {}, ensure_running=scene.want_controller, sleep=interrupted)
+    assert main(["bench", "run"], session=session) == 130
+    [sweep] = scene.store().benchmarks.sweeps()
+    said = capsys.readouterr().err
+    assert f"gpujob bench show {sweep.id}" in said and f"gpujob cancel {sweep.id}" in said
+    assert all(run.cancel_requested_at is None for run in scene.store().runs())
 
 
 def test_the_history_of_every_series(scene: Scene, gpujob: Command) -> None:
