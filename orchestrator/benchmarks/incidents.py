@@ -35,7 +35,6 @@ _KINDS: Mapping[Outcome, str] = {
     Outcome.CANCELLED: "cancelled",
     Outcome.STOPPED_BY_BUDGET: "stopped by budget",
 }
-_NO_ANSWER = "did not answer"  # as the phase that asks clouds words it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +121,7 @@ def _unanswered(cells: Mapping[str, CellRow], events: Iterable[Event]) -> Iterat
     """One for each cloud and sweep, however often it was asked."""
     grouped: dict[tuple[str, str], list[Event]] = defaultdict(list)
     for event in events:
-        if _NO_ANSWER in event.text:
+        if event.details.get("unanswered"):
             grouped[cells[event.run_id].sweep_id, str(event.details.get("provider", ""))].append(event)
     for (sweep_id, _), silent in grouped.items():
         first = min(silent, key=lambda event: event.at)

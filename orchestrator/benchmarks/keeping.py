@@ -44,7 +44,7 @@ def words(row: ResultRow, change: ChangeRow) -> str:
     share = f"{change.after / change.before - 1:+.1%}".replace("%", " %") if change.before else "from 0"
     unit = f" {row.unit}" if row.unit else ""
     which = "worse" if change.is_worse else "better"
-    differs = ", ".join(f"{name} {before} -> {after}" for name, (before, after) in change.differs.items())
+    differs = series.differences(change)
     level = f"{change.before:.6g} -> {change.after:.6g}{unit} ({share}, {which})"
     what = f"{series.name(row)}: {level} since {change.run_id}"
     return f"{what}; {differs}" if differs else what

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from orchestrator.benchmarks import change_points
-from orchestrator.benchmarks.results import USD_PER_HOUR
+from orchestrator.benchmarks.results import TESTBED, USD_PER_HOUR
 from orchestrator.records import Json
+from orchestrator.reports import words
 from orchestrator.store.rows import ChangeRow, ResultRow
 
 LONGEST = 400  # results of a series that are looked at
@@ -100,6 +101,23 @@ def differs(before: ResultRow, after: ResultRow) -> Json:
     """What is not the same on two testbeds: what -> [before, after]; what one of them does not know is left out."""
     pairs = {name: [before.testbed.get(name), value] for name, value in after.testbed.items()}
     return {name: pair for name, pair in pairs.items() if None not in pair and pair[0] != pair[1]}
+
+
+def differences(change: ChangeRow) -> str:
+    """In words, what may explain it first: commit 1a2b -> 3c4d, driver 550 -> 570. Empty when nothing differs."""
+    names = [name for name in TESTBED if name in change.differs]
+    pairs = (change.differs[name] for name in names)
+    return ", ".join(
+        f"{name} {_short(before)} -> {_short(after)}" for name, (before, after) in zip(names, pairs, strict=True)
+    )
+
+
+def _short(value: object) -> str:
+    """Digests by their beginning, as git does."""
+    text = words.one_line(str(value))
+    head, _, digest = text.rpartition(":")
+    is_digest = len(digest) >= 32 and all(character in "0123456789abcdef" for character in digest)
+    return f"{f'{head}:' if head else ''}{digest[:12]}" if is_digest else text
 
 
 def _change(rows: Sequence[ResultRow], found: change_points.ChangePoint, at: datetime) -> ChangeRow:

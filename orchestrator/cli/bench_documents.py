@@ -171,9 +171,8 @@ def _change_line(found: ChangeRow, row: ResultRow) -> str:
     before, after = (f"{words.number(value)} {row.unit}".rstrip() for value in (found.before, found.after))
     share = f"{found.after / found.before - 1:+.1%}" if found.before else "from 0"
     which = "worse" if found.is_worse else "better"
-    differs = ", ".join(f"{name} {old} -> {new}" for name, (old, new) in found.differs.items())
     task, where = all_series.task(row) or "-", all_series.machine_words(row)
-    cells = (task, found.metric, where, before, after, f"{share} ({which})", differs or "-")
+    cells = (task, found.metric, where, before, after, f"{share} ({which})", all_series.differences(found) or "-")
     return "| " + " | ".join(_inline(cell) for cell in cells) + " |"
 
 

@@ -72,9 +72,9 @@ def quote(visit: Visit) -> Next:
         note=PriceHistory(visit.world.home, now=visit.world.clock).note,
     )
     for name, error in ranking.unavailable.items():
-        text = str(error) if isinstance(error, _REFUSALS) else f"did not answer: {error}"
-        visit.note("offer", f"{name}: {text}", provider=name)
-        if isinstance(error, _REFUSALS):
+        refuses = isinstance(error, _REFUSALS)
+        visit.note("offer", f"{name}: {error}", provider=name, unanswered=not refuses)
+        if refuses:
             _refused(visit)[name] = str(error)
     if not ranking.eligible or len(_tries(visit)) >= MOST_TRIES:
         return _nothing_to_rent(visit, ranking)

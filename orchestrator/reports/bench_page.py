@@ -14,7 +14,7 @@ from itertools import groupby
 from orchestrator.benchmarks.incidents import Incident
 from orchestrator.benchmarks.overview import Change, Night, Overview, Step, Track
 from orchestrator.benchmarks.results import USD_PER_HOUR
-from orchestrator.benchmarks.series import machine_words
+from orchestrator.benchmarks.series import differences, machine_words
 from orchestrator.benchmarks.series import task as task_of
 from orchestrator.reports import bench_rent, words
 from orchestrator.reports.figures import card
@@ -30,7 +30,6 @@ _TONES: Mapping[str, str] = {"slower": "bad", "worse": "bad", "dearer": "warn"}
 _HARMLESS = ("preempted", "unanswered", "cancelled")
 _NOTHING = "<p>No series went to another level.</p>"
 # What explains most comes first.
-_ORDER = ("commit", "code", "image", "image_digest", "driver", "cuda", "spot", "region", "cpu_model", "cpus")
 
 
 def page(view: Overview, *, now: datetime) -> str:
@@ -120,18 +119,8 @@ def _step(step: Step) -> str:
 
 
 def _differs(step: Step) -> str:
-    pairs = step.row.differs
-    names = sorted(pairs, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name))
-    told = ", ".join(f"{name} {_short(pairs[name][0])} → {_short(pairs[name][1])}" for name in names)
+    told = differences(step.row)
     return f"What differs of the testbed: {told}." if told else "Nothing that is noted of the testbed differs."
-
-
-def _short(value: object) -> str:
-    """Digests by their beginning, as git does."""
-    text = words.one_line(str(value))
-    head, _, digest = text.rpartition(":")
-    is_digest = len(digest) >= 32 and all(character in "0123456789abcdef" for character in digest)
-    return f"{f'{head}:' if head else ''}{digest[:12]}" if is_digest else text
 
 
 def _incidents(incidents: Sequence[Incident]) -> str:

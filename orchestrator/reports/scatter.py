@@ -16,7 +16,8 @@ Format = Callable[[float], str]
 _Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 _WIDTH, _HEIGHT = 360, 250
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 22, 34
+_RIGHT, _TOP, _BOTTOM = 14, 22, 34
+_LEAST_LEFT = 46.0
 _LOG_FROM = 8.0  # a range that is so many times its low end is drawn by powers
 _MOST_TICKS = 5
 _TIMES = [unit * count for unit in (1.0, 60.0) for count in (1, 2, 5, 10, 20, 30)]
@@ -49,15 +50,16 @@ def scatter(dots: Sequence[Dot], *, title: str, x: Axis, y: Axis) -> str:
     drawn = [dot for dot in dots if math.isfinite(dot.x) and math.isfinite(dot.y)]
     if not drawn:
         return ""
-    across = _Scale.of([dot.x for dot in drawn], _LEFT, _WIDTH - _RIGHT)
     up = _Scale.of([dot.y for dot in drawn], _HEIGHT - _BOTTOM, _TOP)
+    left = max(_LEAST_LEFT, 10 + max(len(y.format(value)) for value in up.ticks(y)) * _LETTER)
+    across = _Scale.of([dot.x for dot in drawn], left, _WIDTH - _RIGHT)
     best = sorted((dot for dot in drawn if dot.number is not None), key=lambda dot: dot.x)
     parts = [*_grid(across, up, x, y), *_staircase(best, across, up)]
     parts += [_circle(dot, across, up) for dot in drawn if dot.number is None]
     parts += [_circle(dot, across, up) for dot in best]
     parts += _labels(best, across, up)
     return (
-        f'<svg class="chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">'
+        f'<svg class="chart scatter" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">'
         f"<title>{escape(title)}</title>{''.join(parts)}</svg>"
     )
 
@@ -103,17 +105,18 @@ def _powers(low: float) -> list[float]:
 
 
 def _grid(across: _Scale, up: _Scale, x: Axis, y: Axis) -> Iterator[str]:
-    right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
+    left, right, bottom = across.start, across.end, _HEIGHT - _BOTTOM
     for value in up.ticks(y):
         place = up.at(value)
-        yield f'<line class="grid" stroke="currentColor" x1="{_LEFT}" x2="{right}" y1="{place:.1f}" y2="{place:.1f}"/>'
-        yield f'<text x="{_LEFT - 6}" y="{place + 3.5:.1f}" text-anchor="end">{escape(y.format(value))}</text>'
+        ends = f'x1="{left:.1f}" x2="{right:.1f}" y1="{place:.1f}" y2="{place:.1f}"'
+        yield f'<line class="grid" stroke="currentColor" {ends}/>'
+        yield f'<text x="{left - 6:.1f}" y="{place + 3.5:.1f}" text-anchor="end">{escape(y.format(value))}</text>'
     for value in across.ticks(x):
         place = across.at(value)
         yield f'<line class="grid" stroke="currentColor" x1="{place:.1f}" x2="{place:.1f}" y1="{_TOP}" y2="{bottom}"/>'
         yield f'<text x="{place:.1f}" y="{bottom + 13}" text-anchor="middle">{escape(x.format(value))}</text>'
-    yield f'<text x="{_LEFT}" y="12" text-anchor="start">{escape(y.title)}</text>'
-    yield f'<text x="{right}" y="{_HEIGHT - 6}" text-anchor="end">{escape(x.title)}</text>'
+    yield f'<text x="{left:.1f}" y="12" text-anchor="start">{escape(y.title)}</text>'
+    yield f'<text x="{right:.1f}" y="{_HEIGHT - 6}" text-anchor="end">{escape(x.title)}</text>'
 
 
 def _staircase(best: Sequence[Dot], across: _Scale, up: _Scale) -> Iterator[str]:
@@ -123,7 +126,7 @@ def _staircase(best: Sequence[Dot], across: _Scale, up: _Scale) -> Iterator[str]
     places = [(across.at(best[0].x), _TOP - 4.0)]
     for dot in best:
         places += [(across.at(dot.x), places[-1][1]), (across.at(dot.x), up.at(dot.y))]
-    places.append((_WIDTH - _RIGHT, places[-1][1]))
+    places.append((across.end, places[-1][1]))
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     yield f'<polyline class="curve" stroke="currentColor" fill="none" points="{line}"/>'
 
@@ -142,7 +145,7 @@ def _labels(best: Sequence[Dot], across: _Scale, up: _Scale) -> Iterator[str]:
     for dot in best:
         x, y = across.at(dot.x), up.at(dot.y)
         texts = (f"{dot.number} {dot.label}".strip(), f"{dot.number}")
-        places = [(text, box) for text in texts for box in _boxes(text, x, y)]
+        places = [(text, box) for text in texts for box in _boxes(text, x, y, across.start)]
         text, box = next(
             ((text, box) for text, box in places if not any(_overlap(box, other) for other in taken)), places[-1]
         )
@@ -150,10 +153,10 @@ def _labels(best: Sequence[Dot], across: _Scale, up: _Scale) -> Iterator[str]:
         yield f'<text class="best" x="{box[0]:.1f}" y="{box[3]:.1f}">{escape(text)}</text>'
 
 
-def _boxes(text: str, x: float, y: float) -> Iterator[_Box]:
+def _boxes(text: str, x: float, y: float, edge: float) -> Iterator[_Box]:
     """Where a label of a dot may stand: below it to the left, else above it to the right, as far as the edges allow."""
-    wide, left, right = len(text) * _LETTER, 4.0, _WIDTH - 2.0
-    if x - 6 - wide >= _LEFT + left:
+    wide, right = len(text) * _LETTER, _WIDTH - 2.0
+    if x - 6 - wide >= edge + 4:
         yield x - 6 - wide, y + 3, x - 6, y + 3 + _LINE
     start = min(x + 6, right - wide)
     yield start, y - 5 - _LINE, start + wide, y - 5

@@ -123,7 +123,7 @@ def test_a_cloud_that_is_out_for_a_night_is_named_and_disturbs_no_other(month: M
     out = month.runs(month.plan.outage, "runpod")
     assert {run.outcome for run in out} == {Outcome.NO_CAPACITY}
     assert all("RunPod did not answer" in (run.error or "") for run in out)
-    assert all(any("runpod: did not answer" in text for text in month.words(run)) for run in out)
+    assert all(any("runpod: RunPod did not answer" in text for text in month.words(run)) for run in out)
     others = {run.id for run in month.store.runs()} - {run.id for run in out}
     assert {month.store.run(run_id).outcome for run_id in others} == {Outcome.SUCCEEDED}
     results = [row for row in month.store.benchmarks.results() if row.is_main]

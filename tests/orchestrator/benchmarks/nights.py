@@ -120,8 +120,8 @@ class Nights:
                 at=self.at + timedelta(seconds=10 * number),
                 phase=Phase.QUOTE,
                 kind="offer",
-                text=f"{cloud}: did not answer: timed out",
-                details={"provider": cloud},
+                text=f"{cloud}: timed out",
+                details={"provider": cloud, "unanswered": True},
             )
             for number, cloud in enumerate(job.silent)
         ]
