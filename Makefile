@@ -4,8 +4,6 @@ SHELL := /bin/sh
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 BIN := .venv/bin
 UNIT := not process and not docker and not postgres and not sshd
-# Each of these has clouds or machines of its own and mostly waits; the others measure time or need the whole computer.
-AT_ONCE := tests/providers tests/contract tests/jobs tests/fuzz tests/bills tests/e2e/test_cloud_faults.py tests/e2e/test_reap.py tests/e2e/test_inputs.py tests/month
 
 .PHONY: help setup check test demo chaos docs bench clean
 
@@ -28,9 +26,7 @@ check: setup  ## ruff, mypy --strict and unit tests: a minute or two
 
 test: setup  ## Everything that this machine can run; says why it leaves something out
 	@if docker version >/dev/null 2>&1; then tests/images/build.sh || echo "no test images: container tests are left out"; fi
-	$(BIN)/pytest -rs -n auto --maxprocesses 4 $(AT_ONCE)
-	$(BIN)/pytest -rs -n auto --maxprocesses 4 -m "$(UNIT)" tests $(AT_ONCE:%=--ignore=%)
-	$(BIN)/pytest -rs -m "not ($(UNIT))" tests $(AT_ONCE:%=--ignore=%)
+	$(BIN)/pytest -rs -n auto --maxprocesses 4 --dist worksteal
 
 demo: setup  ## The main job: a network learns to read digits on this computer
 	@GPUJOB_HOME="$(CURDIR)/.demo" $(BIN)/python .ci/demo.py
