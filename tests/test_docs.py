@@ -133,7 +133,9 @@ def test_every_field_of_a_benchmark_is_documented(tmp_path: Path) -> None:
     shown = bench_documents.sweep(sweep, [cell], {run.id: run}, {run.id: Decimal(0)}, {run.id: [row]})
     assert set(shown) == fields("bench show")
     assert set(shown["runs"][0]) == fields("bench show", 1)
-    [pair] = bench_documents.comparison([Pair("t", Measured(row, 1.0), Measured(row, 2.0))], ())["measured"]
+    [pair] = bench_documents.comparison([Pair("t", Measured(row, 1.0, Decimal(0)), Measured(row, 2.0, None))], ())[
+        "measured"
+    ]
     assert set(pair["first"]) - set(bench_documents.result(row)) == fields("bench compare")
     change = ChangeRow(
         run_id=run.id, metric="m", suite="s", series="k", noticed_by="r", noticed_at=START, before=1.0, after=2.0,

@@ -17,6 +17,7 @@ from statistics import median
 
 LEAST_CHANGE = 0.01  # of the level: less is not worth a word
 LEAST_NIGHTS = 3  # one or two bad nights are not a level
+TELLING = 16  # nights with which a clear step is sure to be told with its third or fourth night
 WINDOW = 40  # nights of the present level that are looked at
 PERMUTATIONS = 5_999
 

@@ -20,23 +20,17 @@ class Measured:
     """A task on one testbed by its newest main result.
 
     `seconds`: of one unit of its work where the result counts any, else of the task, by the result if that is a time or
-    else by the clock. None for a speed that counts no work.
+    else by the clock. None for a speed that counts no work. `usd`: what that time costs.
     """
 
     main: ResultRow
     seconds: float | None
-
-    @property
-    def usd(self) -> Decimal | None:
-        """Of `seconds`."""
-        if units.is_rate(self.main):
-            return units.usd_of_work(self.main)
-        return None if self.seconds is None else units.usd(self.main.usd_per_hour, self.seconds)
+    usd: Decimal | None
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One task on two testbeds. `speed_up`: how many times the second one is as fast as the first."""
+    """One task on two testbeds."""
 
     task: str
     first: Measured
@@ -44,7 +38,12 @@ class Pair:
 
     @property
     def speed_up(self) -> float | None:
+        """How many times the second one is as fast as the first: by the main result, or where that is none of speed by
+        the time."""
         mine, other = self.first.main, self.second.main
+        if not units.is_speed(mine):
+            before, after = self.first.seconds, self.second.seconds
+            return before / after if before and after else None
         if not mine.value or not other.value:
             return None
         return other.value / mine.value if mine.better == "higher" else mine.value / other.value
@@ -57,18 +56,18 @@ class Pair:
     @cached_property
     def amount(self) -> int:
         """How much of the work is compared, so that time and money can be imagined."""
-        both = (self.first, self.second)
-        if self.work is None or None in (seconds := [one.seconds for one in both]):
+        seconds = [one.seconds for one in (self.first, self.second) if one.seconds is not None]
+        if self.work is None or len(seconds) < 2:
             return 1
-        return units.amount((one.usd or Decimal(0) for one in both), (one for one in seconds if one is not None))
+        return units.amount((one.usd or Decimal(0) for one in (self.first, self.second)), seconds)
 
 
 def newest(rows: Iterable[ResultRow]) -> list[Measured]:
     """The newest result of each task on each testbed, in the order of tasks."""
     rows = list(rows)
-    by_the_clock = {row.run_id: row.value for row in rows if row.metric == repeats.WALL_SECONDS}
+    by_the_clock = {row.run_id: row for row in rows if row.metric == repeats.WALL_SECONDS}
     latest = {series.key(row): row for row in rows if row.is_main}
-    return [Measured(row, _seconds(row, by_the_clock.get(row.run_id))) for row in latest.values()]
+    return [_measured(row, by_the_clock.get(row.run_id)) for row in latest.values()]
 
 
 def matching(measured: Sequence[Measured], wanted: str) -> list[Measured]:
@@ -78,13 +77,14 @@ def matching(measured: Sequence[Measured], wanted: str) -> list[Measured]:
 
 
 def pairs(first: Sequence[Measured], second: Sequence[Measured]) -> list[Pair]:
-    """Every task that both have, on each testbed of the one beside each of the other."""
-    return [
-        Pair(mine.main.task, mine, other)
-        for mine in first
-        for other in second
-        if _what(mine.main) == _what(other.main) and series.key(mine.main) != series.key(other.main)
-    ]
+    """Every task that both have, on each testbed of the one beside each of the other; no two of them twice."""
+    found: dict[frozenset[str], Pair] = {}
+    for mine in first:
+        for other in second:
+            keys = frozenset((series.key(mine.main), series.key(other.main)))
+            if len(keys) == 2 and _what(mine.main) == _what(other.main):
+                found.setdefault(keys, Pair(mine.main.task, mine, other))
+    return list(found.values())
 
 
 def _what(row: ResultRow) -> tuple[str | None, ...]:
@@ -92,12 +92,9 @@ def _what(row: ResultRow) -> tuple[str | None, ...]:
     return row.suite, row.task, row.metric, row.unit, row.better, row.work
 
 
-def _seconds(row: ResultRow, by_the_clock: float | None) -> float | None:
-    if units.is_rate(row):
-        return 1 / row.value if row.value > 0 else None
-    if (told := units.seconds(row)) is not None:
-        return told
-    return None if units.is_speed(row) else by_the_clock
+def _measured(row: ResultRow, by_the_clock: ResultRow | None) -> Measured:
+    source = by_the_clock if not units.is_speed(row) and by_the_clock is not None else row
+    return Measured(row, units.seconds_each(source), units.usd_each(source))
 
 
 def _names(row: ResultRow) -> set[str]:

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from orchestrator.benchmarks import results
+from orchestrator.benchmarks import results, series
 from orchestrator.benchmarks.results import USD_PER_HOUR
 from orchestrator.records import Outcome, Run
 from orchestrator.store.rows import CellRow, ChangeRow, ResultRow, SweepRow
@@ -32,6 +32,8 @@ class Verdict:
     changes: Sequence[tuple[ChangeRow, ResultRow]]
     missing: Sequence[Missing]
     still_going: int
+    series: int  # in which it has results
+    young: int  # of them have too few results for a change to be told soon
 
     @property
     def worse(self) -> list[tuple[ChangeRow, ResultRow]]:
@@ -49,8 +51,10 @@ def judge(store: Store, sweep: SweepRow) -> Verdict:
     runs = {run.id: run for run in store.some_runs([cell.run_id for cell in cells])}
     over = [cell for cell in cells if runs[cell.run_id].is_over]
     measured: dict[str, dict[str, ResultRow]] = defaultdict(dict)
-    for row in store.benchmarks.results(suite=sweep.suite):
+    rows = store.benchmarks.results(suite=sweep.suite)
+    for row in rows:
         measured[row.run_id][row.metric] = row
+    its = [one for one in series.of(rows).values() if any(row.sweep_id == sweep.id for row in one.rows)]
     lacks = {cell: _lacks(runs[cell.run_id], measured[cell.run_id].values()) for cell in over}
     changes = [
         (change, measured[change.run_id][change.metric])
@@ -58,7 +62,8 @@ def judge(store: Store, sweep: SweepRow) -> Verdict:
         if change.noticed_by in runs
     ]
     missing = [Missing(cell, why) for cell, why in lacks.items() if why is not None]
-    return Verdict(sweep, changes, missing, still_going=len(cells) - len(over))
+    young = sum(series.is_young(one) for one in its)
+    return Verdict(sweep, changes, missing, still_going=len(cells) - len(over), series=len(its), young=young)
 
 
 def _lacks(run: Run, measured: Iterable[ResultRow]) -> str | None:
@@ -66,4 +71,4 @@ def _lacks(run: Run, measured: Iterable[ResultRow]) -> str | None:
     if run.outcome is Outcome.SUCCEEDED:
         return ", ".join(results.shortfalls(run, measured)) or None
     outcome = run.outcome.value.replace("_", " ") if run.outcome else "no outcome"
-    return f"{outcome}: {run.error}" if run.error else outcome
+    return f"{outcome}: {run.error}" if run.error and run.error != outcome else outcome

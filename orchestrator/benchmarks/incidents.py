@@ -12,6 +12,7 @@ from datetime import datetime
 
 from orchestrator import ledger
 from orchestrator.benchmarks import results as kept
+from orchestrator.benchmarks.series import cell_words
 from orchestrator.records import Attempt, AttemptOutcome, Event, Outcome, Run
 from orchestrator.reports import words
 from orchestrator.store.rows import CellRow, ResultRow
@@ -71,12 +72,6 @@ def of(
     return sorted(found, key=lambda one: (one.at, one.run_id), reverse=True)
 
 
-def job(cell: CellRow) -> str:
-    """mnist on clouds RTX4090 vast: what the suite calls this job."""
-    parts = [cell.target, cell.gpu, cell.provider if cell.provider != cell.target else ""]
-    return f"{cell.task} on {' '.join(part for part in parts if part)}"
-
-
 def _of_machines(store: Store, cell: CellRow, attempts: Sequence[Attempt]) -> Iterator[Incident]:
     lost = [attempt for attempt in attempts if attempt.outcome in _LOST]
     charges = store.charges(run_id=cell.run_id) if lost else []
@@ -84,12 +79,13 @@ def _of_machines(store: Store, cell: CellRow, attempts: Sequence[Attempt]) -> It
         usd = ledger.total(charge for charge in charges if charge.attempt == attempt.number)
         kind = str(attempt.outcome).replace("_", " ")
         after = attempt.number < attempts[-1].number
+        where = f"{words.place(attempt)} {words.hardware(attempt.offer)}"
         yield Incident(
             at=_ended(attempt),
             sweep_id=cell.sweep_id,
             run_id=cell.run_id,
             kind=kind,
-            text=f"{job(cell)}: attempt {attempt.number} on {words.place(attempt)} {words.hardware(attempt.offer)}, "
+            text=f"{cell_words(cell)}: attempt {attempt.number} on {where}, "
             f"{_lasted(attempt)}{words.money(usd)}{f'; attempt {attempt.number + 1} followed' if after else ''}",
         )
 
@@ -113,7 +109,7 @@ def _of_end(cell: CellRow, run: Run, measured: Sequence[ResultRow]) -> Incident 
             return None
         kind, text = "not measured", f"the job succeeded, but {', '.join(shortfalls)}"
     at = run.ended_at or run.phase_since
-    said = f"{job(cell)}: {text}" if text else job(cell)
+    said = f"{cell_words(cell)}: {text}" if text else cell_words(cell)
     return Incident(at=at, sweep_id=cell.sweep_id, run_id=run.id, kind=kind, text=said)
 
 

@@ -91,7 +91,7 @@ def testbed(run: Run, attempt: Attempt) -> Json:
         "cpu_model": facts.get("cpu_model"),
         "cpus": facts.get("cpus"),
         "memory_bytes": facts.get("memory_bytes"),
-        "image": run.notes.get("image") or run.spec.get("image"),
+        "image": _image(run, attempt),
         "image_digest": attempt.notes.get("image_digest"),
         "code": run.notes.get("bundle_digest"),
         "commit": run.notes["sweep"]["commit"],
@@ -99,6 +99,13 @@ def testbed(run: Run, attempt: Attempt) -> Json:
         "spot": bool(offer.get("spot")),
         "host": attempt.host_id or None,
     }
+
+
+def _image(run: Run, attempt: Attempt) -> str | None:
+    """In which it ran; "none" as a process, also where its image could not be used."""
+    if attempt.notes.get("without_image") is not None:
+        return "none"
+    return run.notes.get("image") or run.spec.get("image") or "none"
 
 
 def _machine(attempt: Attempt) -> str:

@@ -15,7 +15,7 @@ from orchestrator.benchmarks import change_points
 from orchestrator.benchmarks.results import TESTBED, USD_PER_HOUR
 from orchestrator.records import Json
 from orchestrator.reports import words
-from orchestrator.store.rows import ChangeRow, ResultRow
+from orchestrator.store.rows import CellRow, ChangeRow, ResultRow
 
 LONGEST = 400  # results of a series that are looked at
 
@@ -83,6 +83,17 @@ def of(rows: Iterable[ResultRow]) -> dict[str, Series]:
             priced.add((which, row.sweep_id))
         grouped.setdefault(which, []).append(row)
     return {which: Series(tuple(of_one)) for which, of_one in grouped.items()}
+
+
+def cell_words(cell: CellRow) -> str:
+    """A job of a suite for a person: mnist on gpu (RTX4090, vast)."""
+    where = ", ".join(part for part in (cell.gpu, cell.provider) if part)
+    return f"{cell.task} on {cell.target}" + (f" ({where})" if where else "")
+
+
+def is_young(series: Series) -> bool:
+    """Whether it has too few results for a change to be told soon after it."""
+    return len(series.rows) < change_points.TELLING
 
 
 def changes(series: Series, at: datetime) -> list[ChangeRow]:

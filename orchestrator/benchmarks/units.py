@@ -13,7 +13,7 @@ _SECONDS_IN = {
     **{"min": 60.0, "minutes": 60.0, "h": 3600.0, "hours": 3600.0},
 }
 _AMOUNTS = {1: "", 1000: "1,000 ", 10**6: "million ", 10**9: "billion "}
-_LEAST_USD = Decimal("0.01")
+_LEAST_USD = Decimal("0.001")
 
 
 def seconds(row: ResultRow) -> float | None:
@@ -42,9 +42,19 @@ def usd_per_work(usd_per_hour: Decimal, per_second: float) -> Decimal | None:
     return costs.per(usd(usd_per_hour, 1), per_second)
 
 
-def usd_of_work(row: ResultRow) -> Decimal | None:
-    """What one unit of the result's work costs on its machine; None where it is no rate of any."""
-    return usd_per_work(row.usd_per_hour, row.value) if is_rate(row) else None
+def seconds_each(row: ResultRow) -> float | None:
+    """Of one unit of the result's work, or of the task where the result is a time; None where it is neither."""
+    if is_rate(row):
+        return 1 / row.value if row.value > 0 else None
+    return seconds(row)
+
+
+def usd_each(row: ResultRow) -> Decimal | None:
+    """What that time costs on the result's machine."""
+    if is_rate(row):
+        return usd_per_work(row.usd_per_hour, row.value)
+    told = seconds(row)
+    return None if told is None else usd(row.usd_per_hour, told)
 
 
 def amount(usd: Iterable[Decimal], seconds: Iterable[float]) -> int:

@@ -35,7 +35,8 @@ class Price:
 def prices(series: Iterable[tuple[Series, int]]) -> list[Price]:
     """For each task on each machine, the cheapest first. With each series comes where its present level begins.
 
-    The unit is the `work` of the task's main metric, or else of its first metric that has one, or else the whole job.
+    The unit is the `work` of the task's main metric, or else of its first metric that has one. Else it is the whole
+    task: by the main metric where that is a time, as `compare` has it, or by the clock.
     """
     listed = list(series)
     metrics = {one.newest.task: _metric(one.newest.task, listed) for one, _ in listed}
@@ -58,24 +59,19 @@ def frontier(of_task: Sequence[Price]) -> list[Price]:
 
 
 def _metric(task: str, listed: Iterable[tuple[Series, int]]) -> str:
-    of_work = [one.newest for one, _ in listed if one.newest.task == task and one.newest.work]
-    return min(of_work, key=lambda row: not row.is_main).metric if of_work else WALL_SECONDS
+    of_task = [one.newest for one, _ in listed if one.newest.task == task]
+    told = [row for row in of_task if units.is_rate(row)]
+    told = told or [row for row in of_task if row.is_main and units.seconds(row) is not None]
+    return min(told, key=lambda row: not row.is_main).metric if told else WALL_SECONDS
 
 
 def _price(rows: Sequence[ResultRow]) -> Price:
     newest = rows[-1]
     return Price(
         newest=newest,
-        work=newest.work or "",
-        seconds=median(1 / row.value if row.work else row.value for row in rows),
-        usd=median(_usd(row) for row in rows),
+        work=newest.work or "" if units.is_rate(newest) else "",
+        seconds=median(units.seconds_each(row) or 0.0 for row in rows),
+        usd=median(units.usd_each(row) or Decimal(0) for row in rows),
         usd_per_hour=median(row.usd_per_hour for row in rows),
         count=len(rows),
     )
-
-
-def _usd(row: ResultRow) -> Decimal:
-    """Of a unit of its work, or of one time when it is the time that a job takes."""
-    if not row.work:
-        return units.usd(row.usd_per_hour, row.value)
-    return units.usd_of_work(row) or Decimal(0)

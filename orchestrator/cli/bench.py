@@ -36,7 +36,7 @@ _SUITE_FILE = "suite.yaml"
         "gpujob bench export --format prometheus > /var/lib/node_exporter/gpujob.prom",
         "gpujob bench export --format mlflow --to http://localhost:5000",
     ),
-    exits=(*(exit_codes.DONE, exit_codes.JOB_FAILED, exit_codes.USAGE, exit_codes.INCOMPLETE, exit_codes.INTERRUPTED),),
+    exits=(exit_codes.USAGE, *exit_codes.OF_A_RUN),
 )
 @click.argument("action", type=click.Choice(_ACTIONS), default="list", metavar="[ACTION]")
 @click.argument("subjects", metavar="[FILE|SUITE|SWEEP|MACHINE]...", nargs=-1)

@@ -9,6 +9,7 @@ from orchestrator import ledger
 from orchestrator.benchmarks import claims as claimed
 from orchestrator.benchmarks import comparing
 from orchestrator.benchmarks import series as all_series
+from orchestrator.benchmarks.change_points import TELLING
 from orchestrator.benchmarks.gate import Verdict
 from orchestrator.cli.documents import utc_text
 from orchestrator.records import Json, Run
@@ -135,6 +136,8 @@ def verdict(judged: Verdict) -> Json:
             for one in judged.missing
         ],
         "still_going": judged.still_going,
+        "series": judged.series,
+        "young": judged.young,
     }
 
 
@@ -142,10 +145,13 @@ def markdown(judged: Verdict) -> str:
     """A short table for a pull request."""
     lines = [f"### {judged.sweep.suite}: {_sentence(judged)}"]
     if judged.changes:
-        lines += ["", "| task | metric | machine | before | now | change | differs |"]
-        lines.append("| --- | --- | --- | ---: | ---: | ---: | --- |")
+        lines += ["", "| task | metric | machine | before | now | change | since | differs |"]
+        lines.append("| --- | --- | --- | ---: | ---: | ---: | --- | --- |")
         lines += [_change_line(found, row) for found, row in judged.changes]
-    lines += [f"- {one.cell.task} on {one.cell.target}: {_inline(one.why)}" for one in judged.missing]
+    lines += [f"- {_inline(all_series.cell_words(one.cell))}: {_inline(one.why)}" for one in judged.missing]
+    if judged.young:
+        few = f"fewer than {TELLING} results, so that a change there is told late or not yet"
+        lines.append(f"- {judged.young} of {judged.series} series: {few}")
     return "\n".join(lines)
 
 
@@ -172,7 +178,16 @@ def _change_line(found: ChangeRow, row: ResultRow) -> str:
     share = f"{found.after / found.before - 1:+.1%}" if found.before else "from 0"
     which = "worse" if found.is_worse else "better"
     task, where = all_series.task(row) or "-", all_series.machine_words(row)
-    cells = (task, found.metric, where, before, after, f"{share} ({which})", all_series.differences(found) or "-")
+    cells = (
+        task,
+        found.metric,
+        where,
+        before,
+        after,
+        f"{share} ({which})",
+        f"{row.at:%Y-%m-%d}",
+        all_series.differences(found) or "-",
+    )
     return "| " + " | ".join(_inline(cell) for cell in cells) + " |"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from jobs import suite as suites
-from orchestrator.benchmarks import gate, sweeps
+from orchestrator.benchmarks import gate, series, sweeps
 from orchestrator.benchmarks.sweeps import Ready, Sweep
 from orchestrator.cli import bench_views, exit_codes, job_options
 from orchestrator.cli.attend import heard_ctrl_c
@@ -57,7 +57,8 @@ def run(session: Session, file: Path, options: Sequence[str], ways: Ways) -> int
         with heard_ctrl_c() as heard:
             over = _follow(session, sweep, heard)
     except KeyboardInterrupt:
-        say(f"\nDetached: the sweep goes on.\n  gpujob bench show {sweep.row.id}\n  gpujob cancel {sweep.row.id}")
+        lines = [f"  gpujob {command} {sweep.row.id}" for command in ("bench show", "wait", "cancel")]
+        say("\n".join(["\nDetached: the sweep goes on.", *lines]))
         return exit_codes.INTERRUPTED
     if ways.as_json:
         data_json(bench_views.sweep_document(session, sweep.row))
@@ -78,15 +79,14 @@ def _agrees(ready: Ready) -> bool:
 def _say_what_comes(ready: Ready, sweep: Sweep) -> None:
     most = sum((cell.spec.limits.max_cost for cell, _ in ready.jobs), Decimal(0))
     at_most = words.money(most if sweep.row.cap_usd is None else min(most, sweep.row.cap_usd))
-    times = f"{ready.suite.warmup} + {ready.suite.repeats} times each"
-    say(
-        f"{sweep.row.id}  {sweep.row.suite}  {words.plural(len(sweep.cells), 'run')}, {times}, at most {at_most} in all"
-    )
+    warmup = f" after {ready.suite.warmup} to warm up" if ready.suite.warmup else ""
+    each = f"each {words.plural(ready.suite.repeats, 'time')}{warmup}"
+    say(f"{sweep.row.id}  {sweep.row.suite}  {words.plural(len(sweep.cells), 'run')}, {each}, at most {at_most} in all")
 
 
 def _follow(session: Session, sweep: Sweep, interrupted: threading.Event) -> list[Run]:
     """Say of each run when it gets a machine and how it ended."""
-    names = {cell.run_id: bench_views.cell_words(cell) for cell in sweep.cells}
+    names = {cell.run_id: series.cell_words(cell) for cell in sweep.cells}
     attempts = dict.fromkeys(names, 0)
     over: dict[str, Run] = {}
     while len(over) < len(names):
@@ -95,8 +95,7 @@ def _follow(session: Session, sweep: Sweep, interrupted: threading.Event) -> lis
         for one in session.store.some_runs([run_id for run_id in names if run_id not in over]):
             if one.attempt > attempts[one.id] and not one.is_over:
                 attempts[one.id] = one.attempt
-                again = f" again, attempt {one.attempt}" if one.attempt > 1 else ""
-                say(f"{one.id}  {names[one.id]}  begins{again}")
+                say(f"{one.id}  {names[one.id]}  begins{_again(session, one)}")
             if one.is_over:
                 over[one.id] = one
                 why = f": {words.one_line(one.error)}" if one.error else ""
@@ -105,3 +104,13 @@ def _follow(session: Session, sweep: Sweep, interrupted: threading.Event) -> lis
             session.ensure_controller()
             session.sleep(LOOK_SECONDS)
     return [over[cell.run_id] for cell in sweep.cells]
+
+
+def _again(session: Session, run: Run) -> str:
+    """Of a second attempt, why there is one."""
+    if run.attempt < 2:
+        return ""
+    lost = next((one for one in session.store.attempts(run.id) if one.number == run.attempt - 1), None)
+    how = str(lost.outcome).replace("_", " ") if lost and lost.outcome else "another one"
+    why = f": {words.one_line(lost.error)}" if lost and lost.error else ""
+    return f" again, attempt {run.attempt} after {how}{why}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 
@@ -33,12 +34,15 @@ def show_list(session: Session, suite: str | None, *, as_json: bool) -> int:
         say("No suite has been run yet: gpujob bench run suite.yaml")
         return exit_codes.DONE
     columns = (Column("SWEEP"), Column("SUITE"), Column("WHEN"), Column("RUNS", right=True), Column("STATUS"))
+    noticed = Counter(change.noticed_by for change in session.store.benchmarks.changes(suite))
     lines = []
     for row in rows:
         runs = _runs(session, row)
         cost = words.money(_total(_costs(session, runs)))
-        lines.append((row.id, row.suite, words.moment(row.created_at), str(len(runs)), _status(runs), cost))
-    data(Table((*columns, Column("COST", right=True)), lines).text(**layout()))
+        changed = sum(noticed[run.id] for run in runs)
+        told = words.plural(changed, "change") if changed else "-"
+        lines.append((row.id, row.suite, words.moment(row.created_at), str(len(runs)), _status(runs), told, cost))
+    data(Table((*columns, Column("NOTICED"), Column("COST", right=True)), lines).text(**layout()))
     return exit_codes.DONE
 
 
@@ -53,7 +57,7 @@ def show_one(session: Session, subject: str | None, *, as_json: bool) -> int:
 
 
 def print_sweep(session: Session, row: SweepRow) -> None:
-    """Its results as a table, and which of them are missing, and why."""
+    """Its results as a table, what changed with them, and which of them are missing, and why."""
     runs = {run.id: run for run in _runs(session, row)}
     costs = _costs(session, list(runs.values()))
     results = _results_by_run(session, row)
@@ -69,10 +73,22 @@ def print_sweep(session: Session, row: SweepRow) -> None:
             cost = words.money(costs[run.id]) if number == 0 else ""
             lines.append((*head, one.metric if one else "", *end, _value(one) if one else "", cost))
     data(Table(columns, lines).text(**layout()))
-    for lack in gates.judge(session.store, row).missing:
-        say(f"{lack.cell.run_id}  {cell_words(lack.cell)}: {words.one_line(lack.why)}")
-    caps = f" of at most {words.money(row.cap_usd)}" if row.cap_usd is not None else ""
+    verdict = gates.judge(session.store, row)
+    for change, first in verdict.changes:
+        data(words.one_line(f"{first.at:%Y-%m-%d}: {keeping.words(first, change)}"))
+    for lack in verdict.missing:
+        say(f"{lack.cell.run_id}  {series.cell_words(lack.cell)}: {words.one_line(lack.why)}")
+    for line in _without_image(session, runs.values()):
+        say(line)
+    caps = f" (caps.cost: {words.money(row.cap_usd)})" if row.cap_usd is not None else ""
     say(f"{row.id}: {_status(list(runs.values()))}, {words.money(_total(costs))}{caps}")
+
+
+def _without_image(session: Session, runs: Collection[Run]) -> Iterator[str]:
+    """Which jobs ran as processes although they have an image: their figures are of another PyTorch."""
+    for run_id, attempts in session.store.attempts_of([run.id for run in runs]).items():
+        if attempts and (image := attempts[-1].notes.get("without_image")) is not None:
+            yield words.one_line(f"{run_id}  ran as a process, not in {image}, which could not be used there")
 
 
 def compare(session: Session, machines: Sequence[str], *, suite: str | None, claims: Path | None, as_json: bool) -> int:
@@ -89,11 +105,16 @@ def compare(session: Session, machines: Sequence[str], *, suite: str | None, cla
     columns = [Column("TASK"), *(Column(f"{name} TIME", right=True) for name in (first, second))]
     columns += [Column(title, right=True) for title in ("SPEED-UP", f"{first} COST", f"{second} COST")]
     columns += [Column(f"{first} MACHINE", wraps=True), Column(f"{second} MACHINE", wraps=True)]
-    lines = [_pair_line(pair) for pair in found]
+    tasks = list(dict.fromkeys(pair.task for pair in found))
+    lines = [_pair_line(pair) for pair in sorted(found, key=lambda pair: tasks.index(pair.task))]
     data(Table(columns, lines).text(**layout()))
     say("Measured: medians of the newest results. COST is the machine's rate for that time, without its start.")
-    if told:
-        data("\nClaimed by others, and not measured here:\n" + _claims_table(told, first, second))
+    if alone := sorted({one.main.task for side in sides for one in side}.difference(tasks)):
+        say(f"Measured on one of them only: {', '.join(map(words.one_line, alone))}")
+    if mine := [claim for claim in told if claim.task in tasks]:
+        data("\nClaimed by others, and not measured here:\n" + _claims_table(mine, first, second))
+    if others := sorted({claim.task for claim in told}.difference(tasks)):
+        say(f"Claims of tasks that were not compared are left out: {', '.join(map(words.one_line, others))}")
     return exit_codes.DONE
 
 
@@ -106,14 +127,19 @@ def history(session: Session, suite: str | None, *, metric: str | None, as_json:
         data_json([bench_documents.series(one, changes) for one in found])
         return exit_codes.DONE
     if not found:
-        raise Stop("there are no such results yet: `gpujob bench list` has what was run")
-    columns = [Column("TASK"), Column("METRIC"), Column("MACHINE", wraps=True), Column("N", right=True)]
+        raise Stop(_no_series(session, suite, metric))
+    columns = [Column(title) for title in ("SUITE", "TASK", "TARGET", "METRIC")]
+    columns += [Column("MACHINE", wraps=True), Column("N", right=True)]
     columns += [Column("NEWEST", right=True), Column("NOISE", right=True), Column("SERIES")]
-    data(Table(columns, [_series_line(one) for one in found]).text(**layout()))
-    names = {series.key(one.newest): one for one in found}
-    for change in changes:
-        if change.series in names:
-            say(f"{change.noticed_at:%Y-%m-%d}: {keeping.words(names[change.series].newest, change)}")
+    lines = [_series_line(one) for one in found]
+    if len({one.newest.suite for one in found}) == 1:
+        columns, lines = columns[1:], [line[1:] for line in lines]
+    data(Table(columns, lines).text(**layout()))
+    its = {series.key(one.newest): one for one in found}
+    told = [change for change in changes if change.series in its and change.metric == its[change.series].metric]
+    for change in told:
+        what = keeping.words(its[change.series].newest, change)
+        data(words.one_line(f"{change.noticed_at:%Y-%m-%d}: {change.suite} {what}"))
     return exit_codes.DONE
 
 
@@ -184,10 +210,19 @@ def sweep_document(session: Session, row: SweepRow) -> Json:
     return bench_documents.sweep(row, cells, {run.id: run for run in runs}, costs, _results_by_run(session, row))
 
 
-def cell_words(cell: CellRow) -> str:
-    """mnist on gpu (RTX4090, vast)."""
-    where = ", ".join(part for part in (cell.gpu, cell.provider) if part)
-    return f"{cell.task} on {cell.target}" + (f" ({where})" if where else "")
+def _no_series(session: Session, suite: str | None, metric: str | None) -> str:
+    """What there is instead."""
+    rows = session.store.benchmarks.results()
+    if not rows:
+        return "there are no results yet: gpujob bench run suite.yaml"
+    of_suite = [row for row in rows if suite in (None, row.suite)]
+    if not of_suite:
+        return f"there are no results of a suite {suite!r}; there are of {_listed(row.suite for row in rows)}"
+    return f"there is no metric {metric!r}; there are {_listed(row.metric for row in of_suite)}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(words.one_line(name) for name in dict.fromkeys(names))
 
 
 def _find(session: Session, subject: str | None) -> SweepRow:
@@ -279,6 +314,7 @@ def _series_line(one: series.Series) -> Sequence[str]:
     told = "-" if noise is None else f"{noise:.1%}".replace("%", " %")
     machine = series.machine_words(one.newest)
     return (
-        *(series.task(one.newest) or "-", one.metric, machine, str(len(one.rows)), _value(one.newest), told),
+        *(one.newest.suite, series.task(one.newest) or "-", one.newest.target, one.metric, machine),
+        *(str(len(one.rows)), _value(one.newest), told),
         sparkline(one.values[-40:]),
     )

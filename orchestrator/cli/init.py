@@ -48,6 +48,8 @@ def init(template: str | None, directory: Path | None) -> None:
     target = directory or Path(template)
     _copy(known[template], target)
     say(f"Now: gpujob submit {target / 'train.yaml'}")
+    if (target / "smoke.yaml").exists():
+        say(f"or all of them: gpujob bench run {target / 'smoke.yaml'}")
 
 
 def _root() -> Path:

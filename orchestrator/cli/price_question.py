@@ -51,7 +51,7 @@ class Question:
         if found := speeds.rates(rows, self.per):
             return found
         known = ", ".join(speeds.works(rows)) or "nothing yet: gpujob bench run suite.yaml"
-        raise Stop(f"--per {self.per}: no benchmark has counted it on a GPU; there is {known}")
+        raise Stop(f"--per {self.per}: no benchmark has counted it on a real GPU; there is {known}")
 
 
 def taken(record: type[Record], options: dict[str, Any]) -> Record:

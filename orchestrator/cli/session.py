@@ -73,12 +73,27 @@ class Session:
             raise Stop(f"{error}: write more of the id") from None
 
     def find_all(self, texts: Iterable[str]) -> list[Run]:
-        """Each run that is meant, once; the id of a sweep means all its runs."""
-        found = [run for text in texts for run in self._of_sweep(text) or [self.find(text)]]
-        return list({run.id: run for run in found}.values())
+        """Each run that is meant, once. A sweep means all its runs, a suite that is no run's name its newest sweep."""
+        found = {run.id: run for text in texts for run in self._of_sweep(self._sweep(text)) or [self.find(text)]}
+        return list(found.values())
 
-    def _of_sweep(self, text: str) -> list[Run]:
-        ids = [cell.run_id for cell in self.store.benchmarks.cells([text])]
+    def _sweep(self, text: str) -> str:
+        """Its id; that of a suite's newest one where no run has the suite's name."""
+        from orchestrator.store.errors import RunAmbiguous, RunNotFound
+
+        newest = self.store.benchmarks.sweeps(suite=text, limit=1)
+        if not newest:
+            return text
+        try:
+            self.store.find(text)
+        except RunNotFound:
+            return newest[0].id
+        except RunAmbiguous:
+            pass
+        return text
+
+    def _of_sweep(self, sweep_id: str) -> list[Run]:
+        ids = [cell.run_id for cell in self.store.benchmarks.cells([sweep_id])]
         runs = {run.id: run for run in self.store.some_runs(ids)}
         return [runs[run_id] for run_id in ids]
 
@@ -110,6 +125,8 @@ class Session:
     def _near(self, text: str) -> str:
         from difflib import get_close_matches
 
+        if self._of_sweep(sweep_id := self._sweep(text)):
+            return f" That is a benchmark suite's: gpujob bench show {sweep_id}"
         known = [word for run in self.store.runs(limit=RECENT) for word in (run.id, run.name)]
         if not known:
             return " No run has been submitted yet: gpujob submit train.yaml"

@@ -92,7 +92,7 @@ def _says(value: object) -> bool:
 
 
 def _columns(row: ResultRow) -> Json:
-    per_work = units.usd_of_work(row)
+    per_work = units.usd_each(row) if units.is_rate(row) else None
     return {
         "at": f"{row.at:%Y-%m-%dT%H:%M:%SZ}",
         "suite": row.suite,

@@ -31,9 +31,10 @@ def sentences(prices: Sequence[Price]) -> list[str]:
 
 @dataclass(frozen=True)
 class _Market:
-    """The prices of one task that can be compared."""
+    """The prices of one task that can be compared, each of `amount` units of work."""
 
     prices: Sequence[Price]
+    amount: int
 
     @property
     def task(self) -> str:
@@ -46,13 +47,6 @@ class _Market:
     @cached_property
     def best(self) -> list[Price]:
         return frontier(self.rented)
-
-    @cached_property
-    def amount(self) -> int:
-        """How many units of work have a price, or else a time, that one can imagine."""
-        if not self.prices[0].work:
-            return 1
-        return units.amount((price.usd for price in self.rented), (price.seconds for price in self.prices))
 
     @property
     def unit(self) -> str:
@@ -79,8 +73,17 @@ class _Market:
 
 def _markets(prices: Sequence[Price]) -> Iterator[_Market]:
     ordered = sorted(prices, key=lambda price: (price.newest.task, price.newest.is_simulated))
-    for _, found in groupby(ordered, key=lambda price: (price.newest.task, price.newest.is_simulated)):
-        yield _Market(list(found))
+    for _, found in groupby(ordered, key=lambda price: price.newest.task):
+        of_task = list(found)
+        amount = _amount(of_task)
+        for _, market in groupby(of_task, key=lambda price: price.newest.is_simulated):
+            yield _Market(list(market), amount)
+
+
+def _amount(of_task: Sequence[Price]) -> int:
+    if not of_task[0].work:
+        return 1
+    return units.amount((price.usd for price in of_task), (price.seconds for price in of_task))
 
 
 def _sentences(market: _Market) -> Iterator[str]:

@@ -81,9 +81,9 @@ def test_what_went_wrong_is_told_with_its_night(nights: Nights) -> None:
     assert set(found) == {"preempted", "failed", "nothing to rent", "unanswered", "not measured"}
     assert {incident.sweep_id for incident in found.values()} == {second}
     assert found["preempted"].text == (
-        "mnist on clouds RTX4090 vast: attempt 1 on vast SE 1x RTX4090, 4m 00s, $0.02; attempt 2 followed"
+        "mnist on clouds (RTX4090, vast): attempt 1 on vast SE 1x RTX4090, 4m 00s, $0.02; attempt 2 followed"
     )
-    assert found["failed"].text == "mnist on clouds L4 aws: exit code 1"
+    assert found["failed"].text == "mnist on clouds (L4, aws): exit code 1"
     assert found["unanswered"].text == "aws: timed out (3 times to 2 jobs)"
     assert found["not measured"].text.endswith("the job succeeded, but samples_per_second was not reported")
 
@@ -158,6 +158,14 @@ def test_without_a_rate_the_price_is_that_of_one_time(nights: Nights) -> None:
     nights.night(Job(bed=RTX4090, values=values, measure={"loss": {"better": "lower", "unit": "", "work": None}}))
     [price] = overview(nights.store, "nightly").prices
     assert (price.work, price.seconds, price.usd) == ("", 100.0, Decimal("0.01"))
+
+
+def test_a_task_with_a_time_costs_that_time_and_not_the_commands(nights: Nights) -> None:
+    """As `bench compare` has it: the command's own time holds its start and its setup."""
+    measure = {"epoch_seconds": {"better": "lower", "unit": "s", "work": None}}
+    nights.night(Job(bed=RTX4090, values={"epoch_seconds": 10.0, "wall_seconds": 100.0}, measure=measure))
+    [price] = overview(nights.store, "nightly").prices
+    assert (price.work, price.seconds, price.usd) == ("", 10.0, Decimal("0.001"))
 
 
 def test_a_price_is_the_median_of_the_present_level_only(nights: Nights) -> None:

@@ -138,7 +138,7 @@ def test_a_suite_becomes_runs_that_are_due(scene: Scene, gpujob: Command, suite:
     said = gpujob("bench", "run", "-d", "--", "-e", "EPOCHS=2")
     assert said.code == 0 and scene.controllers_wanted == 1
     sweep_id = said.text.strip()
-    assert f"{sweep_id}  night  2 runs, 1 + 3 times each, at most $4.00 in all" in said.err
+    assert f"{sweep_id}  night  2 runs, each 3 times after 1 to warm up, at most $4.00 in all" in said.err
     shown = gpujob("bench", "show", sweep_id, "--json").json
     assert [(run["task"], run["target"], run["phase"]) for run in shown["runs"]] == [
         ("mnist", "cpu", "quote"),
@@ -236,7 +236,7 @@ def test_of_a_speed_that_counts_no_work_there_are_the_figures_and_no_time(scene:
 def test_the_gate_stops_on_what_got_worse_and_on_nothing_else(scene: Scene, gpujob: Command) -> None:
     night(scene)
     passed = gpujob("bench", "gate", "night")
-    assert (passed.code, passed.text) == (0, "### night: nothing got worse (b-1)\n")
+    assert (passed.code, passed.text.splitlines()[0]) == (0, "### night: nothing got worse (b-1)")
     a_change(scene, noticed_by="r-of-another-night")
     assert gpujob("bench", "gate").code == 0, "it was told on that night"
 
@@ -247,9 +247,14 @@ def test_the_gate_names_the_change_and_what_differs(scene: Scene, gpujob: Comman
     stopped = gpujob("bench", "gate", "b-1")
     assert stopped.code == 1
     assert stopped.text.splitlines()[0] == "### night: 1 worse (b-1)"
-    assert stopped.text.splitlines()[-1] == (
-        "| mnist | epoch_seconds | vast RTX4090 (simulated) | 8 s | 10 s | +25.0% (worse) | commit 0f0f -> 1a2b |"
+    day = f"{scene.now:%Y-%m-%d}"
+    assert stopped.text.splitlines()[-2] == (
+        "| mnist | epoch_seconds | vast RTX4090 (simulated) | 8 s | 10 s | +25.0% (worse) "
+        f"| {day} | commit 0f0f -> 1a2b |"
     )
+    shown = gpujob("bench", "show", "b-1").text
+    assert "mnist epoch_seconds on vast RTX4090 (simulated): 8 -> 10 s (+25.0 %, worse) since r-gpu" in shown
+    assert "1 change" in gpujob("bench", "list").text
     assert gpujob("bench", "gate", "--json").json["passes"] is False
 
 
@@ -277,7 +282,7 @@ def test_missing_results_are_no_pass(scene: Scene, gpujob: Command) -> None:
     night(scene, failed=True)
     said = gpujob("bench", "gate")
     assert said.code == 3
-    assert "- mnist on gpu: no capacity: no offer fits the spec" in said.text
+    assert "- mnist on gpu (RTX4090, vast): no capacity: no offer fits the spec" in said.text
 
 
 def test_a_metric_that_was_not_reported_each_time_is_no_pass(scene: Scene, gpujob: Command) -> None:
@@ -286,8 +291,9 @@ def test_a_metric_that_was_not_reported_each_time_is_no_pass(scene: Scene, gpujo
     assert said.code == 3
     assert said.text.splitlines() == [
         "### night: nothing got worse, 2 runs without all results (b-1)",
-        "- mnist on cpu: epoch_seconds was reported in 2 of 3 repeats",
-        "- mnist on gpu: epoch_seconds was reported in 2 of 3 repeats",
+        "- mnist on cpu (cpu, local): epoch_seconds was reported in 2 of 3 repeats",
+        "- mnist on gpu (RTX4090, vast): epoch_seconds was reported in 2 of 3 repeats",
+        "- 2 of 2 series: fewer than 16 results, so that a change there is told late or not yet",
     ]
     assert "r-cpu  mnist on cpu (cpu, local): epoch_seconds was reported in 2 of 3" in gpujob("bench", "show").err
 
@@ -305,6 +311,20 @@ def test_the_id_of_a_sweep_means_its_runs(scene: Scene, gpujob: Command, suite: 
     assert waited.code == 0 and [line.split()[0] for line in waited.err.splitlines()] == ["r-cpu", "r-gpu"]
     assert gpujob("cost", "b-1", "--json").code == 0
     assert "there is no run 'b-none'" in gpujob("cancel", "b-none").err
+    assert second["run_id"] in gpujob("cancel", "night").err, "the name of a suite means its newest sweep"
+    assert "gpujob bench show b-1" in gpujob("show", "b-1").err
+
+
+def test_what_ran_without_its_image_is_told(scene: Scene, gpujob: Command) -> None:
+    place = {"id": "b-2", "measure": {}, "repeats": 1}
+    scene.run("r-bare", notes={"sweep": place}, notes_of_attempt={"without_image": "pytorch/pytorch"})
+    store = scene.store()
+    sweep = SweepRow(id="b-2", suite="night", file="f", host="laptop", created_at=scene.now)
+    cell = CellRow(sweep_id="b-2", number=0, run_id="r-bare", task="mnist", target="cpu", gpu="cpu", provider="local")
+    store.benchmarks.write(store.benchmarks.to_write(sweep, [cell]))
+    store.close()
+    told = gpujob("bench", "show").err
+    assert "r-bare  ran as a process, not in pytorch/pytorch, which could not be used there" in told
 
 
 def test_ctrl_c_leaves_a_sweep_alone_and_says_how_to_come_back(
@@ -325,8 +345,9 @@ def test_the_history_of_every_series(scene: Scene, gpujob: Command) -> None:
     night(scene)
     a_change(scene)
     said = gpujob("bench", "history", "night", "--metric", "epoch_seconds")
-    assert len(said.text.splitlines()) == 3
-    assert "mnist epoch_seconds on vast RTX4090 (simulated): 8 -> 10 s (+25.0 %, worse) since r-gpu" in said.err
+    assert len(said.text.splitlines()) == 4
+    change = "night mnist epoch_seconds on vast RTX4090 (simulated): 8 -> 10 s (+25.0 %, worse) since r-gpu"
+    assert change in said.text.splitlines()[-1]
     [_, gpu] = gpujob("bench", "history", "--json").json
     assert gpu["changes"][0]["differs"] == {"commit": ["0f0f", "1a2b"]} and gpu["values"][0]["value"] == 10
     assert gpujob("bench", "history", "--metric", "loss").code == 2

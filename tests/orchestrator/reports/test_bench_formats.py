@@ -85,6 +85,14 @@ def test_the_testbed_in_csv_is_all_that_is_kept_of_one() -> None:
     assert set(kept) == set(results.TESTBED)
 
 
+def test_a_job_that_ran_as_a_process_has_no_image_whatever_it_asked_for() -> None:
+    from tests.orchestrator.reports.samples import attempt, run
+
+    asked = run(notes={"sweep": {"commit": None}, "image": "pytorch/pytorch"})
+    assert results.testbed(asked, attempt())["image"] == "pytorch/pytorch"
+    assert results.testbed(asked, attempt(notes={"without_image": "pytorch/pytorch"}))["image"] == "none"
+
+
 def test_prometheus_reads_back_what_was_measured() -> None:
     rows = [*ROWS, result(bed=L4, value=400.5), result(value=1000.0, run_id="r-0", at=START - timedelta(days=1))]
     families = {family.name: family for family in text_string_to_metric_families(bench_formats.prometheus(rows))}

@@ -67,7 +67,7 @@ def test_what_a_person_reads(nights: Nights) -> None:
         "samples_per_second 1,200 samples/s → 1,050 samples/s (-12.5 %)",
         "What differs of the testbed: commit 1a2b3c4d5e6f -> 77aa88bb99cc, image_digest sha256:0123456789ab -> ",
         "driver 570.86 -> 575.51. First seen in r-0011-0.",
-        "preempted 26 Oct 2026 · b-0005 · r-0005-0 mnist on clouds RTX4090 vast: attempt 1",
+        "preempted 26 Oct 2026 · b-0005 · r-0005-0 mnist on clouds (RTX4090, vast): attempt 1",
         "mnist: the cheapest is vast RTX4090, $0.09524 and 15m 52s per million samples; no other was measured.",
         "mnist: the cheapest is aws g6.xlarge L4 (simulated), $0.5556 and 41m 40s per million samples",
         "1,050 vast RTX4090 · 13 results, median 1,050 samples/s · noise ±0.0 % · slower since 01 Nov 2026",
