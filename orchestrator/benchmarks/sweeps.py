@@ -11,6 +11,7 @@ import shutil
 import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import count
 from pathlib import Path
 
@@ -41,6 +42,12 @@ class Ready:
     def objection(self) -> str | None:
         """Why a person should agree first."""
         return next((job.objection for _, job in self.jobs if job.objection is not None), None)
+
+    @property
+    def most_usd(self) -> Decimal:
+        """What all its runs together may cost."""
+        most = sum((job.spec.limits.max_cost for _, job in self.jobs), Decimal(0))
+        return most if self.suite.caps.cost is None else min(most, self.suite.caps.cost)
 
 
 @dataclass(frozen=True)

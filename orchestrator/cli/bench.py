@@ -17,7 +17,7 @@ _ACTIONS = ("list", "run", "show", "compare", "history", "report", "gate", "expo
 _FORMATS = ("github", "csv", "prometheus", "mlflow")
 _BELONGS = {
     **{"suite": "compare", "claims": "compare", "metric": "history", "detach": "run", "yes": "run", "html": "report"},
-    **{"only": "run", "form": "export", "better": "export", "to": "export"},
+    **{"only": "run", "dry_run": "run", "form": "export", "better": "export", "to": "export"},
 }
 _SUITE_FILE = "suite.yaml"
 
@@ -27,6 +27,7 @@ _SUITE_FILE = "suite.yaml"
     examples=(
         "gpujob bench run suite.yaml",
         "gpujob bench run suite.yaml --only cpu --only mnist",
+        "gpujob bench run suite.yaml --dry-run",
         "gpujob bench run smoke.yaml -- --image none",
         "gpujob bench show",
         "gpujob bench compare cpu gpu --claims claims.yaml",
@@ -50,6 +51,7 @@ _SUITE_FILE = "suite.yaml"
 @click.option("--format", "form", type=click.Choice(_FORMATS), help="Of `export`.")
 @click.option("--better", type=click.Choice(("lower", "higher")), help="Of `export --format github`: which metrics.")
 @click.option("--to", metavar="URI", help="Of `export --format mlflow`: the tracking server, or a folder.")
+@click.option("--dry-run", is_flag=True, help="Of `run`: say where it would run and what it could cost; rent nothing.")
 @click.option("-d", "--detach", is_flag=True, help="Of `run`: print the sweep's id and return.")
 @yes_option
 @json_option
@@ -68,13 +70,20 @@ def bench(session: Session, /, action: str, subjects: tuple[str, ...], *, as_jso
     """
     for name, of in _BELONGS.items():
         if given[name] and action != of:
-            raise click.UsageError(f"--{'format' if name == 'form' else name} belongs to `gpujob bench {of}`")
+            option = "format" if name == "form" else name.replace("_", "-")
+            raise click.UsageError(f"--{option} belongs to `gpujob bench {of}`")
     if action == "run":
         from orchestrator.cli.bench_run import Ways, run
 
         names_none = not subjects or subjects[0].startswith("-")  # only options of submit
         file, *options = (_SUITE_FILE, *subjects) if names_none else subjects
-        ways = Ways(only=given["only"], detach=given["detach"], any_size=given["yes"], as_json=as_json)
+        ways = Ways(
+            only=given["only"],
+            dry_run=given["dry_run"],
+            detach=given["detach"],
+            any_size=given["yes"],
+            as_json=as_json,
+        )
         return run(session, _file(file), options, ways)
     from orchestrator.cli import bench_views
 

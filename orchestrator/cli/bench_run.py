@@ -5,16 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 
 import click
 
 from jobs import suite as suites
+from jobs.spec import Spec
 from orchestrator.benchmarks import gate, series, sweeps
 from orchestrator.benchmarks.sweeps import Ready, Sweep
 from orchestrator.cli import bench_views, exit_codes, job_options
 from orchestrator.cli.attend import heard_ctrl_c
+from orchestrator.cli.budget import check_budgets
 from orchestrator.cli.errors import Stop
 from orchestrator.cli.output import can_ask, data, data_json, say
 from orchestrator.cli.session import Session
@@ -29,6 +30,7 @@ class Ways:
     """What of the suite is run, and how the person wants to be told."""
 
     only: Sequence[str]
+    dry_run: bool
     detach: bool
     any_size: bool
     as_json: bool
@@ -40,6 +42,11 @@ def run(session: Session, file: Path, options: Sequence[str], ways: Ways) -> int
         raise Stop(f"{file} has no tasks: it is a job, for `gpujob submit`; a suite begins with {suites.LEAST_FILE}")
     changes = job_options.changes(options, of="bench run")
     ready = sweeps.prepare(file, home=session.home, env=session.env, overrides=changes, only=ways.only)
+    _check_budgets(session, ready)
+    if ways.dry_run:
+        from orchestrator.cli.bench_plan import show_plan
+
+        return show_plan(session, ready, as_json=ways.as_json)
     sweep = sweeps.enter(
         ready,
         store=session.store,
@@ -69,6 +76,15 @@ def run(session: Session, file: Path, options: Sequence[str], ways: Ways) -> int
     return next((code for code in codes if code != exit_codes.DONE), lacks)
 
 
+def _check_budgets(session: Session, ready: Ready) -> None:
+    """Of each project and the clouds of its jobs, by the job that may cost the most."""
+    dearest: dict[tuple[str, tuple[str, ...]], Spec] = {}
+    for spec in sorted((job.spec for _, job in ready.jobs), key=lambda spec: spec.limits.max_cost):
+        dearest[spec.project, tuple(spec.place.providers)] = spec
+    for spec in dearest.values():
+        check_budgets(session, spec)
+
+
 def _agrees(ready: Ready) -> bool:
     if ready.objection is None or not can_ask():
         return False
@@ -77,8 +93,7 @@ def _agrees(ready: Ready) -> bool:
 
 
 def _say_what_comes(ready: Ready, sweep: Sweep) -> None:
-    most = sum((cell.spec.limits.max_cost for cell, _ in ready.jobs), Decimal(0))
-    at_most = words.money(most if sweep.row.cap_usd is None else min(most, sweep.row.cap_usd))
+    at_most = words.money(ready.most_usd)
     warmup = f" after {ready.suite.warmup} to warm up" if ready.suite.warmup else ""
     each = f"each {words.plural(ready.suite.repeats, 'time')}{warmup}"
     say(f"{sweep.row.id}  {sweep.row.suite}  {words.plural(len(sweep.cells), 'run')}, {each}, at most {at_most} in all")

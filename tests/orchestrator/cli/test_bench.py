@@ -150,6 +150,37 @@ def test_a_suite_becomes_runs_that_are_due(scene: Scene, gpujob: Command, suite:
     assert shown["commit"] == "1a2b3c4d5e6f" and shown["cap_usd"] == "4"
 
 
+def test_a_dry_run_says_where_it_would_go_and_writes_nothing(scene: Scene, gpujob: Command, suite: Write) -> None:
+    said = gpujob("bench", "run", "--dry-run")
+    assert said.code == 0, said.err
+    [_, line] = said.text.splitlines()
+    assert line.split()[:5] == ["cpu", "cpu", "local", "2", "local,"] and line.split()[-2:] == ["$0.00/h", "$4.00"]
+    assert "night  2 runs, at most $4.00 in all. Nothing was rented." in said.err
+    [first, _] = gpujob("bench", "run", "--dry-run", "--json").json["runs"]
+    assert (first["task"], first["provider"], first["usd_per_hour"], first["max_cost_usd"]) == (
+        "mnist",
+        "local",
+        "0",
+        "2",
+    )
+    assert scene.store().runs() == [] and scene.controllers_wanted == 0
+
+
+def test_a_dry_run_says_what_cannot_be_had(gpujob: Command, suite: Write) -> None:
+    suite(SUITE.replace("providers: [local]", "providers: [vast]").replace("gpus: [cpu]", "gpus: [RTX4090]"))
+    said = gpujob("bench", "run", "--dry-run")
+    assert said.code == 10 and "there is no key for Vast.ai" in said.text
+
+
+def test_a_used_up_budget_refuses_a_suite_that_costs(scene: Scene, gpujob: Command, suite: Write) -> None:
+    suite(SUITE.replace("providers: [local]", "providers: [vast]").replace("gpus: [cpu]", "gpus: [RTX4090]"))
+    scene.run(created_at=scene.now)
+    gpujob("budget", "set", "--monthly", "0.10")
+    said = gpujob("bench", "run", "-d")
+    assert said.code == 12 and "is used up" in said.err
+    assert scene.store().benchmarks.sweeps() == []
+
+
 def test_a_part_of_a_suite(gpujob: Command, suite: Write) -> None:
     sweep_id = gpujob("bench", "run", "-d", "--only", "gpt", "--only", "cpu").text.strip()
     assert [run["task"] for run in gpujob("bench", "show", sweep_id, "--json").json["runs"]] == ["gpt"]
