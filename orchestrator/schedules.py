@@ -33,6 +33,7 @@ from orchestrator.submission import SubmissionError
 from orchestrator.world import World
 
 LOOK_SECONDS = 2.0  # between two looks whether a time has come
+OVERDUE_SECONDS = 10.0  # a time that nobody has looked at for so long waits for a controller
 LEASE_SECONDS = 60.0
 MISSED_SECONDS = 300.0  # a time that is later than this was missed
 WAIT_SECONDS = 5.0  # between two looks whether the run that is waited for is over
@@ -61,6 +62,13 @@ def planned(schedule: ScheduleRow, after: datetime) -> ScheduleRow:
 def due(schedule: ScheduleRow, planned_at: datetime) -> datetime:
     """When a time is fired: a little later, by the schedule's jitter."""
     return planned_at + cron.jitter(schedule.id, planned_at, schedule.jitter_seconds)
+
+
+def is_overdue(schedule: ScheduleRow, now: datetime) -> bool:
+    """Whether a controller, if there were one, would have looked at its next time by now."""
+    if schedule.planned_at is None or schedule.paused_at is not None:
+        return False
+    return now - due(schedule, schedule.planned_at) > timedelta(seconds=OVERDUE_SECONDS)
 
 
 def coming(schedule: ScheduleRow, after: datetime) -> Iterator[tuple[datetime, datetime]]:

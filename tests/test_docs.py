@@ -26,6 +26,7 @@ from orchestrator.cli.exit_codes import MEANINGS
 from orchestrator.cli.group import COMMANDS, gpujob
 from orchestrator.cli.session import Session
 from orchestrator.clouds import Checked
+from orchestrator.firings import Fired
 from orchestrator.placement import Ranked, Ranking
 from orchestrator.price_series import Paid, Series, Step
 from orchestrator.reaper import Found, Verdict
@@ -113,7 +114,7 @@ def test_every_field_of_json_is_documented(tmp_path: Path) -> None:
     plan_of_times = schedule()
     assert set(documents.schedule_document(plan_of_times, Decimal(0), None)) == fields("schedule list")
     fired = FiringRow(schedule_id="s-1", planned_at=START, at=START, kind=FiringKind.FIRED)
-    assert set(documents.firing_document(fired)) == fields("schedule list", 1)
+    assert set(documents.firing_document(fired, Fired())) == fields("schedule list", 1)
     assert set(documents.coming_document(START, START)) == fields("schedule next")
     assert set(documents.artifact_document(FileEntry("a", 1, 0, "x"))) == fields("artifacts")
     [point] = documents.metrics_document(series(scene.home.run(run.id).metrics))["loss"]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from orchestrator.budgets import Account
     from orchestrator.cli.session import Session
     from orchestrator.clouds import Checked
+    from orchestrator.firings import Fired
     from orchestrator.outlook import Outlook
     from orchestrator.placement import Ranked
     from orchestrator.price_series import Paid, Series
@@ -146,8 +147,8 @@ def budget_document(account: Account) -> Json:
     }
 
 
-def schedule_document(schedule: ScheduleRow, spent: Decimal, last: FiringRow | None) -> Json:
-    """A schedule in a list."""
+def schedule_document(schedule: ScheduleRow, spent: Decimal, last: Json | None) -> Json:
+    """A schedule in a list. `last` is what became of its last time."""
     return {
         "id": schedule.id,
         "name": schedule.name,
@@ -167,7 +168,7 @@ def schedule_document(schedule: ScheduleRow, spent: Decimal, last: FiringRow | N
         "paused_at": utc_text(schedule.paused_at),
         "planned_at": utc_text(schedule.planned_at),
         "waiting_at": utc_text(schedule.waiting_at),
-        "last": None if last is None else firing_document(last),
+        "last": last,
     }
 
 
@@ -180,7 +181,7 @@ def schedule_state(schedule: ScheduleRow) -> str:
     return "over" if schedule.planned_at is None else "active"
 
 
-def firing_document(firing: FiringRow) -> Json:
+def firing_document(firing: FiringRow, made: Fired) -> Json:
     """What became of one time of a schedule."""
     return {
         "planned_at": utc_text(firing.planned_at),
@@ -189,6 +190,10 @@ def firing_document(firing: FiringRow) -> Json:
         "run_id": firing.run_id,
         "sweep_id": firing.sweep_id,
         "text": firing.text,
+        "runs": len(made.runs),
+        "over": len(made.over),
+        "did_not_succeed": len(made.failed),
+        "cost_usd": _money(made.usd) if made.runs else None,
     }
 
 

@@ -264,6 +264,7 @@ def _remove(session: Session, found: ScheduleRow) -> None:
     going = session.store.timetable.going(found.id)
     session.store.timetable.remove(found.id)
     rmtree(session.home.schedule(found.id).root, ignore_errors=True)
+    say(f"{found.name} is removed; its runs stay.")
     for run_id in going:
         say(f"{run_id} goes on: gpujob cancel {run_id}")
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from itertools import islice
 from zoneinfo import ZoneInfo
 
-from orchestrator import schedules, spending
+from orchestrator import schedules
 from orchestrator.background import is_running
 from orchestrator.cli import exit_codes
 from orchestrator.cli.documents import coming_document, firing_document, schedule_document, schedule_state
 from orchestrator.cli.output import data, data_json, layout, say
 from orchestrator.cli.session import Session
-from orchestrator.records import FiringKind, Run
+from orchestrator.firings import Fired, fired
+from orchestrator.records import FiringKind, Json
 from orchestrator.reports import words
 from orchestrator.reports.table import Cell, Column, Table, Tone
-from orchestrator.reports.text import status
+from orchestrator.reports.text import status, status_of_all
 from orchestrator.store.rows import FiringRow, ScheduleRow
 
 MOST_FIRINGS = 100  # of one schedule that are shown; --json has as many
@@ -36,12 +37,14 @@ def show_list(session: Session, *, as_json: bool) -> int:
     rows = timetable.schedules()
     last = {row.id: next(iter(timetable.firings(row.id, limit=1)), None) for row in rows}
     if as_json:
-        data_json([schedule_document(row, schedules.spent(session.store, row.id, now), last[row.id]) for row in rows])
+        spent = (schedules.spent(session.store, row.id, now) for row in rows)
+        became = (_newest(session, last[row.id]) for row in rows)
+        data_json([schedule_document(*facts) for facts in zip(rows, spent, became, strict=True)])
     elif not rows:
         say("There is no schedule. Make one with: gpujob schedule add train.yaml --cron '0 2 * * *'")
     else:
         columns = (Column("NAME"), Column("STATE"), Column("WHEN"), Column("NEXT"), Column("LAST", wraps=True))
-        cells = [(row.name, _state(row), f"{row.cron} {row.tz}", _next(row), _last(last[row.id])) for row in rows]
+        cells = [(row.name, _state(row), f"{row.cron} {row.tz}", _next(row, now), _last(last[row.id])) for row in rows]
         data(Table(columns, cells).text(**layout()))
         _warn_if_nobody_fires(session, rows)
     return exit_codes.DONE
@@ -54,8 +57,9 @@ def show_one(session: Session, row: ScheduleRow, *, as_json: bool) -> int:
     firings = session.store.timetable.firings(row.id, limit=MOST_FIRINGS)
     coming = [] if row.paused_at else list(islice(schedules.coming(row, now), COMING))
     if as_json:
-        document = schedule_document(row, spent, firings[0] if firings else None)
-        became = [firing_document(firing) for firing in firings]
+        made = fired(session.store, firings)
+        became = [firing_document(firing, one) for firing, one in zip(firings, made, strict=True)]
+        document = schedule_document(row, spent, became[0] if became else None)
         data_json({**document, "next": [coming_document(*times) for times in coming], "firings": became})
         return exit_codes.DONE
     budget = f" of {words.money(row.monthly_usd)}" if row.monthly_usd is not None else ""
@@ -66,7 +70,7 @@ def show_one(session: Session, row: ScheduleRow, *, as_json: bool) -> int:
         "missed": row.missed.value,
         "overlap": row.overlap.value,
         "this month": f"{words.money(spent)}{budget}",
-        "next": _next(row),
+        "next": _next(row, now).text,
         "fired by": row.host,
     }
     data(f"{row.name}  {row.id}  {schedule_state(row)}\n")
@@ -107,24 +111,28 @@ def _warn_if_nobody_fires(session: Session, rows: list[ScheduleRow]) -> None:
 
 
 def _firings_table(session: Session, row: ScheduleRow, firings: list[FiringRow]) -> str:
-    runs = {run.id: run for run in session.store.some_runs([f.run_id for f in firings if f.run_id])}
-    costs = spending.spent(session.store, list(runs.values()), session.store.attempts_of(list(runs)))
     columns = (
         *(Column("PLANNED"), Column("BECAME"), Column("RUN"), Column("STATUS"), Column("COST", right=True)),
         Column("WHY", wraps=True),
     )
-    rows = []
-    for firing in firings:
-        run = runs.get(firing.run_id or "")
-        cost = words.money(costs[run.id]) if run else ""
-        made = _run(run) if firing.sweep_id is None else (firing.sweep_id, "")
-        rows.append((_local(row, firing.planned_at), _kind(firing), *made, cost, words.one_line(firing.text)))
+    rows = [
+        (
+            *(_local(row, firing.planned_at), _kind(firing), firing.run_id or firing.sweep_id or "-"),
+            *(_status(firing, made), words.money(made.usd) if made.runs else "", words.one_line(firing.text)),
+        )
+        for firing, made in zip(firings, fired(session.store, firings), strict=True)
+    ]
     return Table(columns, rows).text(**layout())
 
 
-def _run(run: Run | None) -> Iterator[Cell | str]:
-    yield run.id if run else "-"
-    yield status(run) if run else ""
+def _status(firing: FiringRow, made: Fired) -> Cell | str:
+    if not made.runs:
+        return ""
+    return status(made.runs[0]) if firing.sweep_id is None else status_of_all(made.runs)
+
+
+def _newest(session: Session, firing: FiringRow | None) -> Json | None:
+    return None if firing is None else firing_document(firing, *fired(session.store, [firing]))
 
 
 def _state(row: ScheduleRow) -> Cell:
@@ -136,8 +144,11 @@ def _kind(firing: FiringRow) -> Cell:
     return Cell(firing.kind.value, _TONES[firing.kind])
 
 
-def _next(row: ScheduleRow) -> str:
-    return _local(row, row.planned_at) if row.planned_at else "-"
+def _next(row: ScheduleRow, now: datetime) -> Cell:
+    if row.planned_at is None:
+        return Cell("-", "dim")
+    at = _local(row, row.planned_at)
+    return Cell(f"overdue since {at}", "warn") if schedules.is_overdue(row, now) else Cell(at)
 
 
 def _last(firing: FiringRow | None) -> Cell:

@@ -93,6 +93,16 @@ def status(run: Run) -> Cell:
     return Cell(words.state(run), "busy")
 
 
+def status_of_all(runs: Sequence[Run]) -> Cell:
+    """The same of runs that belong together."""
+    state = words.state_of_all(runs)
+    if any(run.possibly_billing for run in runs):
+        return Cell(f"{state}, possibly still billing", "bad")
+    if not all(run.is_over for run in runs):
+        return Cell(state, "busy")
+    return Cell(state, "good" if all(run.outcome is Outcome.SUCCEEDED for run in runs) else "bad")
+
+
 def run_summary(
     run: Run,
     attempts: Sequence[Attempt],

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from jobs.reported import without_escapes
-from orchestrator.records import Attempt, Run
+from orchestrator.records import Attempt, Outcome, Run
 
 if TYPE_CHECKING:
     from orchestrator.outlook import Outlook
@@ -114,6 +114,15 @@ def state(run: Run) -> str:
     if run.outcome is not None:
         return run.outcome.value.replace("_", " ")
     return f"{run.phase.value} (cancelling)" if run.cancel_requested_at else run.phase.value
+
+
+def state_of_all(runs: Sequence[Run]) -> str:
+    """Of runs that belong together: how many are over, and then how many did not succeed."""
+    over = [run for run in runs if run.is_over]
+    if len(over) < len(runs):
+        return f"{len(over)} of {len(runs)} are over"
+    failed = [run for run in over if run.outcome is not Outcome.SUCCEEDED]
+    return f"{len(failed)} of {len(runs)} did not succeed" if failed else "succeeded"
 
 
 def hardware(offer: Mapping[str, Any]) -> str:

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from orchestrator import schedules
-from orchestrator.records import FiringKind
+from orchestrator.benchmarks import revision
+from orchestrator.records import FiringKind, Outcome, Phase
 from orchestrator.store.rows import FiringRow
 from orchestrator.world import World
 from tests.orchestrator.cli.conftest import Command
@@ -73,9 +75,51 @@ def test_a_schedule_is_added_listed_shown_and_removed(scene: Scene, gpujob: Comm
     assert f"fired    {run['id']}  quote" in page.text and f"for the end of {run['id']}" in page.text
     assert "$0.00 of $20.00" in page.text and "No controller runs in this home" in page.err
     removed = gpujob("schedule", "remove", "mnist")
-    assert removed.code == 0 and f"{run['id']} goes on" in removed.err
+    assert (removed.code, removed.out) == (0, b"") and f"{run['id']} goes on" in removed.err
+    assert removed.err.startswith("mnist is removed; its runs stay.\n")
     assert gpujob("schedule", "list", "--json").json == [] and not list((scene.home.root / "schedules").iterdir())
     assert "gpujob schedule add" in gpujob("schedule").err
+
+
+SUITE = """\
+name: night
+image: none
+tasks: {one: {run: ./one}, two: {run: ./two}}
+targets: {cpu: {gpus: [cpu], providers: [local]}}
+"""
+
+
+def ended(scene: Scene, run_id: str, **changes: Any) -> None:
+    """What a controller does at the end of a run that cost 60 cents."""
+    store = scene.store()
+    store.nudge(run_id)
+    [lease] = [one for one in store.claim("scene", limit=9, lease_seconds=60) if one.run.id == run_id]
+    run = replace(lease.run, **{"phase": Phase.DONE, "outcome": Outcome.SUCCEEDED, "ended_at": scene.now, **changes})
+    store.save(lease, run, charges=[scene.charge(run, 1)], due_in=None)
+    store.close()
+    scene.now += timedelta(minutes=2)  # the leases of the others are over
+
+
+def test_a_night_of_a_suite_shows_how_its_runs_ended_and_what_they_cost(
+    scene: Scene, gpujob: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(revision, "of", lambda _: None)
+    (tmp_path / "suite.yaml").write_text(SUITE)
+    gpujob("schedule", "add", "suite.yaml", "--cron", "0 2 * * *")
+    fire(scene, "2026-11-22T02:00:01+00:00")
+    sweep = gpujob("schedule", "show", "night", "--json").json["firings"][0]["sweep_id"]
+    one, two = (run["run_id"] for run in gpujob("bench", "show", sweep, "--json").json["runs"])
+    ended(scene, one)
+    assert f"fired   {sweep}  1 of 2 are over  $0.60" in gpujob("schedule", "show", "night").text
+    ended(scene, two, outcome=Outcome.FAILED)
+    assert f"fired   {sweep}  1 of 2 did not succeed  $1.20" in gpujob("schedule", "show", "night").text
+    [firing] = gpujob("schedule", "show", "night", "--json").json["firings"]
+    assert (firing["runs"], firing["over"], firing["did_not_succeed"], firing["cost_usd"]) == (2, 2, 1, "1.2")
+    assert gpujob("schedule", "list", "--json").json[0]["last"] == firing
+    (tmp_path / "suite.yaml").unlink()
+    fire(scene, "2026-11-23T02:00:01+00:00")
+    newest = gpujob("schedule", "show", "night", "--json").json["firings"][0]
+    assert (newest["kind"], newest["runs"], newest["cost_usd"]) == ("failed", 0, None)
 
 
 def test_a_time_that_failed_is_told_in_the_list(scene: Scene, gpujob: Command, job: Callable[..., Path]) -> None:
@@ -84,6 +128,18 @@ def test_a_time_that_failed_is_told_in_the_list(scene: Scene, gpujob: Command, j
     fire(scene, "2026-11-22T01:00:01+00:00")
     assert "2026-11-22 01:00 UTC: failed there is no " in gpujob("schedule", "list").text
     assert gpujob("schedule", "list", "--json").json[0]["last"]["kind"] == "failed"
+
+
+def test_a_time_that_nobody_fires_is_overdue(scene: Scene, gpujob: Command, job: Callable[..., Path]) -> None:
+    gpujob(*NIGHTLY, "--jitter", "1h")
+    due = datetime.fromisoformat(gpujob("schedule", "next", "mnist", "--json").json[0]["due_at"])
+    overdue = "overdue since Sun 2026-11-22 02:00 CET"
+    scene.now = due + timedelta(seconds=5)
+    assert overdue not in gpujob("schedule").text, "a controller that is there looks every two seconds"
+    scene.now = due + timedelta(seconds=11)
+    assert overdue in gpujob("schedule").text and overdue in gpujob("schedule", "show", "mnist").text
+    gpujob("schedule", "pause", "mnist")
+    assert "overdue" not in gpujob("schedule").text
 
 
 def test_pause_and_resume(scene: Scene, gpujob: Command, job: Callable[..., Path]) -> None:
