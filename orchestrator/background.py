@@ -1,6 +1,7 @@
 """The controller as a process: one in the background for a person, one in the foreground for a server.
 
-On SQLite a file lock makes it one per home; PostgreSQL takes as many as one likes. Light to import: `submit` uses it.
+On SQLite a file lock makes it one per home, and one in the foreground takes over from one in the background when that
+has nothing left to do; PostgreSQL takes as many as one likes. Light to import: `submit` uses it.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrator.home import Home
 
@@ -36,6 +37,7 @@ FIRST_RUNS_SECONDS = 2.0  # after its start in which nothing is imported that th
 FIRING_SECONDS = 20.0  # in which a run that is being made is made, when the controller is told to stop
 SETTLED_SECONDS = 10.0  # after its start a controller has something else to do than to look around
 LAST_LOOK_SECONDS = 90.0
+TURN_SECONDS = 1.0  # between two looks whether the controller in the background may go
 
 log = logging.getLogger("gpujob.controller")
 
@@ -73,8 +75,19 @@ def is_running(home: Home) -> bool:
         return not free
 
 
-def serve(home: Home, env: Mapping[str, str], *, until_idle: bool) -> int:
-    """Be the controller. Returns 0 at its end, 1 when another one holds this home's lock."""
+def serve(
+    home: Home,
+    env: Mapping[str, str],
+    *,
+    until_idle: bool,
+    in_background: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> int:
+    """Be the controller. Returns 0 at its end, 1 when another one holds this home's lock.
+
+    One in the foreground waits for one in the background, which ends by itself: it has its runs, fires what is due,
+    and may know keys that this process does not.
+    """
     stop = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stop.set())
@@ -82,11 +95,13 @@ def serve(home: Home, env: Mapping[str, str], *, until_idle: bool) -> int:
         threading.Thread(target=_stop_without, args=(int(master), stop), daemon=True).start()
     sole = home.database_url(env).startswith("sqlite")
     while True:
-        with _patient_lock(home, stop) as free:
-            if not free and sole:
-                return 1
-            _serve_here(home, env, stop, until_idle=until_idle, sole=sole)
-        if stop.is_set() or not _has_more(home, env):
+        with _patient_lock(home, stop, in_background=in_background) as free:
+            may_serve = free or not sole
+            if may_serve:
+                _serve_here(home, env, stop, until_idle=until_idle, sole=sole)
+        if not may_serve and (in_background or not _awaited(home, env, stop, say)):
+            return 1
+        if stop.is_set() or (may_serve and not _has_more(home, env)):
             return 0
 
 
@@ -210,12 +225,51 @@ def _served_elsewhere(home: Home, env: Mapping[str, str]) -> bool:
         store.close()
 
 
+class _Holder(NamedTuple):
+    """Who has the lock, as it wrote there."""
+
+    host: str
+    pid: int
+    in_background: bool
+
+
+def _awaited(home: Home, env: Mapping[str, str], stop: threading.Event, say: Callable[[str], None]) -> bool:
+    """Wait while a controller in the background has the lock; False when it was another one that has it.
+
+    One that has nothing left to do is told to end: its last look around would only delay the next one's.
+    """
+    is_said = False
+    while (holder := _holder(home)) is not None and not stop.is_set():
+        if not holder.in_background:
+            return False
+        if not is_said:
+            say(f"{home.root} is served in the background: waits until the one in the background is done.")
+            is_said = True
+        if holder.host == socket.gethostname() and not _has_more(home, env):
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(holder.pid, signal.SIGTERM)
+        stop.wait(TURN_SECONDS)
+    return True
+
+
+def _holder(home: Home) -> _Holder | None:
+    """None where nobody has the lock."""
+    if not is_running(home):
+        return None
+    try:
+        return _Holder(**json.loads(home.lock.read_text()))
+    except (OSError, ValueError, TypeError):  # an older version does not say who it is
+        return _Holder(host="", pid=0, in_background=False)
+
+
 @contextmanager
-def _patient_lock(home: Home, stop: threading.Event) -> Iterator[bool]:
+def _patient_lock(home: Home, stop: threading.Event, *, in_background: bool) -> Iterator[bool]:
     """The exclusive lock; those who only look hold it for a moment, so one look is not enough to give up."""
     for _ in range(20):
         with _lock(home, fcntl.LOCK_EX) as free:
             if free:
+                holder = _Holder(socket.gethostname(), os.getpid(), in_background)
+                home.lock.write_text(json.dumps(holder._asdict()))
                 yield True
                 return
         stop.wait(0.05)
@@ -241,7 +295,7 @@ def _lock(home: Home, kind: int) -> Iterator[bool]:
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     os.environ.update(json.load(sys.stdin))
-    return serve(Home.find(), os.environ, until_idle=True)
+    return serve(Home.find(), os.environ, until_idle=True, in_background=True)
 
 
 if __name__ == "__main__":

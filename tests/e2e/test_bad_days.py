@@ -131,11 +131,21 @@ def test_ctrl_c_detaches_and_the_job_goes_on(gpujob: Gpujob) -> None:
     assert gpujob.log(row["id"]) == b"begun\nended\n"
 
 
-def test_a_second_controller_on_one_sqlite_file_says_so(gpujob: Gpujob) -> None:
+def test_a_controller_waits_for_the_one_in_the_background_and_a_second_one_is_refused(gpujob: Gpujob) -> None:
     run = gpujob.submit(gpujob.job(run="sleep 3"))
+    first = subprocess.Popen(
+        [GPUJOB, "controller"], env=gpujob.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert first.stderr is not None
+    assert "waits until the one in the background is done" in first.stderr.readline()
+    assert gpujob.wait(run)["outcome"] == "succeeded", "by the one in the background"
+    assert "serves" in first.stderr.readline()
     second = gpujob("controller", "--until-idle")
     assert second.returncode != 0 and "another controller" in second.stderr
-    assert gpujob.wait(run)["outcome"] == "succeeded"
+    assert gpujob.wait(gpujob.submit(gpujob.job(run="true")))["outcome"] == "succeeded"
+    first.terminate()
+    _, talk = first.communicate(timeout=30)
+    assert first.returncode == 0 and "waits until" not in talk
 
 
 def test_a_job_that_outlives_its_controller_loses_nothing(gpujob: Gpujob) -> None:
