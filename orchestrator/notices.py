@@ -1,7 +1,7 @@
-"""Tells people that a budget's limit is reached: a web address that is called, a command that is run, apprise.
+"""Tells people something, such as that a budget's limit is reached: a web address is called, a command run, apprise.
 
 At least once: a notice stays in the store until somebody has taken it, and is tried again later. Every try has an end,
-and no visit of a run waits for one. What an address holds is never logged. Knows no limits and no runs.
+and no visit of a run waits for one. What an address holds is never logged. Knows no limits, no schedules and no runs.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import shlex
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from orchestrator import secrets, services
 from orchestrator.records import Json
 from orchestrator.reports.words import money
-from orchestrator.store.rows import BudgetRow, NoticeRow
+from orchestrator.services import Kind
+from orchestrator.store.rows import BudgetRow, NoticeRow, Told
 from orchestrator.store.store import Store
 from orchestrator.world import World
 
@@ -29,7 +31,16 @@ MOST_TRIES = 30
 log = logging.getLogger("gpujob.controller")
 
 _NAMED = re.compile(r"\$\{(\w+)\}")
-_at_work = threading.Lock()
+_at_work: dict[str, threading.Lock] = {}
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What is told: a text for people, and what a program may want to know of it besides."""
+
+    text: str
+    kind: Kind
+    facts: Json
 
 
 class NotDelivered(Exception):
@@ -57,6 +68,11 @@ def checked_command(line: str) -> list[str]:
     return words
 
 
+def names_in(to: Told) -> list[str]:
+    """The secrets that its addresses name."""
+    return [name for url in (to.webhook, to.apprise) if url is not None for name in _NAMED.findall(url)]
+
+
 def place(url: str) -> str:
     """As much of an address as may be shown: the rest of it may be a secret."""
     parts = urlsplit(url)
@@ -64,33 +80,40 @@ def place(url: str) -> str:
 
 
 def deliver_beside(world: World) -> None:
-    """See to it that what is due is delivered, in a thread of its own; nothing happens while one is at work.
+    """See to it that what is due of budgets is delivered, in a thread of its own."""
+    if world.store.accounts.has_notices():
+        beside("notices of budgets", lambda: deliver_due(world))
+
+
+def beside(what: str, deliver: Callable[[], None]) -> None:
+    """Deliver in a thread of its own; nothing happens while one is at work for the same.
 
     The thread ends by itself, and a process waits for it before it ends.
     """
-    if not world.store.accounts.has_notices() or not _at_work.acquire(blocking=False):
+    lock = _at_work.setdefault(what, threading.Lock())
+    if not lock.acquire(blocking=False):
         return
 
     def at_work() -> None:
         try:
-            deliver_due(world)
+            deliver()
         except Exception:
-            log.exception("notices of budgets: tried again later")
+            log.exception("%s: tried again later", what)
         finally:
-            _at_work.release()
+            lock.release()
 
     threading.Thread(target=at_work, name="notices").start()
 
 
 def deliver_due(world: World, send: Callable[[BudgetRow, NoticeRow, World], None] | None = None) -> None:
-    """One try for each notice that is due."""
+    """One try for each notice of a budget that is due."""
     store: Store = world.store
     budgets = {budget.project: budget for budget in store.accounts.budgets()}
     for notice in store.accounts.claim_notices(AGAIN_SECONDS):
         budget = budgets.get(notice.project)
         if budget is not None:
             try:
-                (send or _send)(budget, notice, world)
+                (send or _send_of_budget)(budget, notice, world)
             except NotDelivered as error:
                 log.warning("a notice of a budget was not delivered (try %d): %s", notice.tries, error)
                 if notice.tries < MOST_TRIES:
@@ -98,24 +121,28 @@ def deliver_due(world: World, send: Callable[[BudgetRow, NoticeRow, World], None
         store.accounts.notice_delivered(notice)
 
 
-def _send(budget: BudgetRow, notice: NoticeRow, world: World) -> None:
-    """To all that the budget names; as long as one fails, all get it again."""
-    content = json.dumps(_document(budget, notice)).encode()
+def send(to: Told, notice: Notice, world: World) -> None:
+    """To all that are named; as long as one fails, all get it again. Raises NotDelivered."""
+    content = json.dumps({"text": f"gpujob: {notice.text}", **notice.facts}).encode()
     failures = []
-    if (webhook := budget.webhook) is not None:
+    if (webhook := to.webhook) is not None:
         failures.append(_bounded("the webhook", lambda: _post(_filled_in("the webhook", webhook, world), content)))
-    if (service := budget.apprise) is not None:
+    if (service := to.apprise) is not None:
         failures.append(_bounded("apprise", lambda: _write(_filled_in("apprise", service, world), notice)))
-    if budget.command:
-        command, env = list(budget.command), world.env
+    if to.command:
+        command, env = list(to.command), world.env
         failures.append(_bounded("the command", lambda: _run(command, content, env)))
     if words := [failure for failure in failures if failure]:
         raise NotDelivered("; ".join(words))
 
 
-def _document(budget: BudgetRow, notice: NoticeRow) -> Json:
+def _send_of_budget(budget: BudgetRow, notice: NoticeRow, world: World) -> None:
+    kind: Kind = "failure" if notice.kind == "hard" else "warning"
+    send(budget, Notice(notice.text, kind, _facts(budget, notice)), world)
+
+
+def _facts(budget: BudgetRow, notice: NoticeRow) -> Json:
     return {
-        "text": f"gpujob: {notice.text}",
         "kind": notice.kind,
         "project": notice.project or None,
         "month": notice.month,
@@ -165,9 +192,9 @@ def _post(url: str, content: bytes) -> None:
         raise NotDelivered(f"the webhook answers {error.code}") from None
 
 
-def _write(url: str, notice: NoticeRow) -> None:
+def _write(url: str, notice: Notice) -> None:
     try:
-        services.send(url, title="gpujob", text=notice.text, is_urgent=notice.kind == "hard")
+        services.send(url, title="gpujob", text=notice.text, kind=notice.kind)
     except services.NotSent as error:
         raise NotDelivered(str(error)) from None
 

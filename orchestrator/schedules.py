@@ -16,7 +16,7 @@ from decimal import Decimal
 
 from jobs.bundle import BundleError
 from jobs.problems import SpecError
-from orchestrator import cron, ledger, making, spending
+from orchestrator import cron, ledger, making, schedule_notices, spending
 from orchestrator.budgets import month_starts
 from orchestrator.home import Home
 from orchestrator.making import Made
@@ -131,10 +131,11 @@ def fire_due(world: World) -> int:
 
 
 def watch(world: World, over: threading.Event) -> None:
-    """Fire what is due, until `over` is set."""
+    """Fire what is due, and tell what is over, until `over` is set."""
     while not over.is_set():
         try:
             fire_due(world)
+            schedule_notices.deliver_beside(world)
         except (StoreBroken, StoreTooNew):
             log.exception("no schedule is looked at any more")
             return
@@ -211,7 +212,10 @@ def _skipped(schedule: ScheduleRow, at: datetime, now: datetime, why: str) -> Fi
 
 
 def _became(schedule: ScheduleRow, at: datetime, now: datetime, kind: FiringKind, text: str) -> FiringRow:
-    return FiringRow(schedule_id=schedule.id, planned_at=at, at=now, kind=kind, text=text)
+    is_told = schedule.names_somebody and kind in (FiringKind.FIRED, FiringKind.FAILED)
+    return FiringRow(
+        schedule_id=schedule.id, planned_at=at, at=now, kind=kind, text=text, tell_at=now if is_told else None
+    )
 
 
 def _take(world: World, turn: Turn) -> None:

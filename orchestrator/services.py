@@ -9,12 +9,16 @@ from __future__ import annotations
 import importlib.util
 import logging
 import re
+from typing import Literal
 from urllib.parse import urlsplit
 
 MISSING = "apprise is not installed: install gpujob with its extra `apprise`"
 
 _PAGE = "https://github.com/caronc/apprise/wiki"
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
+
+
+Kind = Literal["success", "warning", "failure"]  # apprise's own words
 
 
 class NotSent(Exception):
@@ -43,7 +47,7 @@ def place(url: str) -> str:
     return f"{urlsplit(url).scheme}://..." if _SCHEME.match(url) else "..."
 
 
-def send(url: str, *, title: str, text: str, is_urgent: bool) -> None:
+def send(url: str, *, title: str, text: str, kind: Kind) -> None:
     """One message to one address, whose secrets are filled in. Raises NotSent."""
     if importlib.util.find_spec("apprise") is None:
         raise NotSent(MISSING)
@@ -53,7 +57,7 @@ def send(url: str, *, title: str, text: str, is_urgent: bool) -> None:
     service = Apprise()
     if not service.add(url):
         raise NotSent(f"apprise cannot send to this {place(url)} address")
-    if not service.notify(text, title=title, notify_type=NotifyType.FAILURE if is_urgent else NotifyType.WARNING):
+    if not service.notify(text, title=title, notify_type=NotifyType(kind)):
         raise NotSent(f"{place(url)} has not taken it")
 
 

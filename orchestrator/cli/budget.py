@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from orchestrator.cli.errors import Stop
 from orchestrator.cli.options import json_option
 from orchestrator.cli.output import data, data_json, layout, say
 from orchestrator.cli.session import Session, pass_session
+from orchestrator.cli.told import option, told, told_options
 
 if TYPE_CHECKING:
     from jobs.spec import Spec
@@ -50,11 +51,7 @@ def _dollars(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
 @click.option("--project", help="Of this project's runs; without it, of all runs of the store.")
 @click.option("--monthly", metavar="USD", callback=_dollars, help="The most that a calendar month (UTC) may cost.")
 @click.option("--soft", metavar="USD", callback=_dollars, help="Warn once a month when so much is spent.")
-@click.option("--webhook", metavar="URL", help="POST a JSON notice there; ${NAME} in it is a secret's value.")
-@click.option(
-    "--apprise", metavar="URL", help="Write to a service by apprise: Slack, Matrix, mail, ...; ${NAME} as there."
-)
-@click.option("--command", "program", metavar="'PROG ARG'", help="Run this with the notice as JSON on its stdin.")
+@told_options
 @json_option
 @pass_session
 def budget(session: Session, /, action: str, project: str | None, as_json: bool, **given: Any) -> int:
@@ -66,7 +63,7 @@ def budget(session: Session, /, action: str, project: str | None, as_json: bool,
     """
     named = [name for name, value in given.items() if value is not None]
     if action != "set" and named:
-        raise click.UsageError(f"{_option(named[0])} belongs to `gpujob budget set`")
+        raise click.UsageError(f"{option(named[0])} belongs to `gpujob budget set`")
     if action == "list":
         return _list(session, project, as_json=as_json)
     if as_json:
@@ -150,7 +147,6 @@ def _show(found: Iterable[Account]) -> None:
 
 
 def _set(session: Session, project: str, **given: Any) -> int:
-    from orchestrator import notices
     from orchestrator.budgets import month_starts
     from orchestrator.store.rows import BudgetRow
 
@@ -164,10 +160,8 @@ def _set(session: Session, project: str, **given: Any) -> int:
         project=project,
         monthly_usd=monthly,
         soft_usd=soft,
-        webhook=_checked("--webhook", notices.checked_webhook, given["webhook"]),
-        command=_checked("--command", notices.checked_command, given["program"]),
-        apprise=_checked("--apprise", notices.checked_apprise, given["apprise"]),
         set_at=now,
+        **told(given),
     )
     session.store.accounts.set_budget(row, month_starts(now))
     if project and not session.store.runs(project=project, limit=1):
@@ -180,17 +174,6 @@ def _remove(session: Session, project: str) -> int:
         whose = f"project {project!r}" if project else "all runs"
         raise Stop(f"there is no budget of {whose}; `gpujob budget` lists them")
     return exit_codes.DONE
-
-
-def _checked(option: str, check: Callable[[str], Any], value: str | None) -> Any:
-    try:
-        return None if value is None else check(value)
-    except ValueError as error:
-        raise click.UsageError(f"{option}: {error}") from None
-
-
-def _option(name: str) -> str:
-    return "--command" if name == "program" else f"--{name}"
 
 
 def _money(usd: Decimal) -> str:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from orchestrator.price_series import Paid, Series
     from orchestrator.reaper import Found
     from orchestrator.reports.price_chart import History
-    from orchestrator.store.rows import FiringRow, ScheduleRow
+    from orchestrator.store.rows import FiringRow, ScheduleRow, Told
     from orchestrator.submission import Plan
 
 Json = dict[str, Any]
@@ -128,9 +128,6 @@ def per_document(titles: Sequence[str], group: Sequence[str], amount: Decimal, m
 
 def budget_document(account: Account) -> Json:
     """A budget and where it stands this month. Of an address only the host or the service: the rest may be a secret."""
-    from orchestrator import services
-    from orchestrator.notices import place
-
     budget = account.budget
     return {
         "project": budget.project or None,
@@ -141,9 +138,19 @@ def budget_document(account: Account) -> Json:
         "worst_usd": _money(account.worst),
         "left_usd": _money(account.left),
         "live_machines": account.live,
-        "webhook": place(budget.webhook) if budget.webhook else None,
-        "apprise": services.place(budget.apprise) if budget.apprise else None,
-        "command": list(budget.command) if budget.command else None,
+        **told_document(budget),
+    }
+
+
+def told_document(row: Told) -> Json:
+    """Who is told."""
+    from orchestrator import services
+    from orchestrator.notices import place
+
+    return {
+        "webhook": place(row.webhook) if row.webhook else None,
+        "apprise": services.place(row.apprise) if row.apprise else None,
+        "command": list(row.command) if row.command else None,
     }
 
 
@@ -168,6 +175,7 @@ def schedule_document(schedule: ScheduleRow, spent: Decimal, last: Json | None) 
         "paused_at": utc_text(schedule.paused_at),
         "planned_at": utc_text(schedule.planned_at),
         "waiting_at": utc_text(schedule.waiting_at),
+        **told_document(schedule),
         "last": last,
     }
 

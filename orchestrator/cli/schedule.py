@@ -15,13 +15,14 @@ from orchestrator.cli.errors import Stop
 from orchestrator.cli.options import json_option, train_yaml, yes_option
 from orchestrator.cli.output import data, say
 from orchestrator.cli.session import Session, pass_session
+from orchestrator.cli.told import NAMES as TOLD
+from orchestrator.cli.told import option, told, told_options
 
 if TYPE_CHECKING:
-    from orchestrator.making import Subject
     from orchestrator.store.rows import ScheduleRow
 
 _ACTIONS = ("list", "add", "show", "next", "pause", "resume", "run-now", "remove")
-_FOR_ADD = ("cron", "tz", "name", "missed", "overlap", "jitter", "monthly", "frozen", "yes")
+_FOR_ADD = ("cron", "tz", "name", "missed", "overlap", "jitter", "monthly", "frozen", *TOLD, "yes")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
@@ -30,6 +31,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
     examples=(
         'gpujob schedule add nightly.yaml --cron "0 2 * * *" --tz Europe/Berlin',
         'gpujob schedule add bench/ --cron "*/30 * * * *" --overlap queue --monthly 40 -- --provider vast -e EPOCHS=3',
+        "gpujob schedule add suite.yaml --cron '0 2 * * *' --apprise 'slack://${SLACK_TOKENS}/#gpu'",
         "gpujob schedule next nightly -n 3",
         "gpujob schedule show nightly",
         "gpujob schedule list --json | jq -r '.[] | select(.last.kind==\"failed\").name'",
@@ -49,6 +51,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 @click.option("--jitter", metavar="TIME", help="Fire up to so much later, a different time each time: 10m.")
 @click.option("--monthly", metavar="USD", help="Fire no more when its runs have cost so much in a month (UTC).")
 @click.option("--frozen", is_flag=True, help="Keep the job and its files as they are now.")
+@told_options
 @click.option("-n", "--count", type=click.IntRange(min=1, max=1000), default=5, show_default=True, help="Of `next`.")
 @yes_option
 @json_option
@@ -68,11 +71,12 @@ def schedule(
 
     `add FILE` makes a schedule of a train.yaml; what follows `--` are options of `gpujob submit`. `list`, `show NAME`
     and `next NAME` say what came of it and what will; `pause`, `resume` and `remove` take its NAME. `run-now NAME`
-    makes a run at once and prints its id. Times are fired by `gpujob controller`, which has to run on this computer:
-    docs/schedules.md.
+    makes a run at once and prints its id. Whom --webhook, --apprise or --command name is told when the runs of a time
+    are over: how they ended, what they cost, what changed. Times are fired by `gpujob controller`, which has to run on
+    this computer: docs/schedules.md.
     """
     if action != "add" and (named := [name for name in _FOR_ADD if given[name]]):
-        raise click.UsageError(f"--{named[0]} belongs to `gpujob schedule add`")
+        raise click.UsageError(f"{option(named[0])} belongs to `gpujob schedule add`")
     if action != "add" and options:
         raise click.UsageError(f"{options[0]!r}: options of submit belong to `gpujob schedule add`")
     if as_json and action not in ("list", "show", "next"):
@@ -105,7 +109,7 @@ def _add(session: Session, file: Path, options: Sequence[str], given: dict[str, 
     from dataclasses import replace
     from shutil import rmtree
 
-    from orchestrator import making
+    from orchestrator import making, notices
     from orchestrator.cli.schedule_views import say_when
     from orchestrator.store.errors import StoreConflict
 
@@ -125,7 +129,7 @@ def _add(session: Session, file: Path, options: Sequence[str], given: dict[str, 
         raise
     data(row.name)
     say_when(row, session.store.now())
-    _say_what_is_needed(session, subject)
+    _say_what_is_needed(session, [*subject.secrets, *notices.names_in(row)])
     return exit_codes.DONE
 
 
@@ -157,6 +161,7 @@ def _row(session: Session, file: Path, changes: dict[str, object], given: dict[s
         added_at=now,
         planned_at=None,
         due_at=None,
+        **told(given),
     )
     try:
         row = schedules.planned(row, now)
@@ -206,12 +211,12 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _say_what_is_needed(session: Session, subject: Subject) -> None:
+def _say_what_is_needed(session: Session, names: Sequence[str]) -> None:
     """A controller that serves all the time, and secrets that it finds without this shell."""
     from orchestrator import secrets
     from orchestrator.background import is_running
 
-    if missing := secrets.check(subject.secrets, session.home, {}):
+    if missing := secrets.check(dict.fromkeys(names), session.home, {}):
         say(
             f"Without this shell {', '.join(missing)} cannot be found: write NAME=VALUE lines into "
             f"{session.home.secrets} (mode 0600), or set them for the controller."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from itertools import islice
@@ -10,7 +11,13 @@ from zoneinfo import ZoneInfo
 from orchestrator import schedules
 from orchestrator.background import is_running
 from orchestrator.cli import exit_codes
-from orchestrator.cli.documents import coming_document, firing_document, schedule_document, schedule_state
+from orchestrator.cli.documents import (
+    coming_document,
+    firing_document,
+    schedule_document,
+    schedule_state,
+    told_document,
+)
 from orchestrator.cli.output import data, data_json, layout, say
 from orchestrator.cli.session import Session
 from orchestrator.firings import Fired, fired
@@ -72,6 +79,7 @@ def show_one(session: Session, row: ScheduleRow, *, as_json: bool) -> int:
         "this month": f"{words.money(spent)}{budget}",
         "next": _next(row, now).text,
         "fired by": row.host,
+        "tells": ", ".join(_told(row)),
     }
     data(f"{row.name}  {row.id}  {schedule_state(row)}\n")
     data("\n".join(f"  {label:<10} {words.one_line(fact)}" for label, fact in facts.items() if fact))
@@ -133,6 +141,11 @@ def _status(firing: FiringRow, made: Fired) -> Cell | str:
 
 def _newest(session: Session, firing: FiringRow | None) -> Json | None:
     return None if firing is None else firing_document(firing, *fired(session.store, [firing]))
+
+
+def _told(row: ScheduleRow) -> list[str]:
+    told = told_document(row)
+    return [where for where in (told["webhook"], told["apprise"], shlex.join(told["command"] or ())) if where]
 
 
 def _state(row: ScheduleRow) -> Cell:

@@ -107,6 +107,15 @@ def m007_apprise(connection: Connection) -> None:
     connection.exec_driver_sql("ALTER TABLE budgets ADD COLUMN apprise TEXT")
 
 
+def m008_schedules_tell(connection: Connection) -> None:
+    """Nobody waits to be told of the times of before."""
+    for name in ("webhook", "command", "apprise"):
+        connection.exec_driver_sql(f"ALTER TABLE schedules ADD COLUMN {name} TEXT")
+    connection.exec_driver_sql("ALTER TABLE firings ADD COLUMN tell_at BIGINT")
+    connection.exec_driver_sql("ALTER TABLE firings ADD COLUMN tries INTEGER NOT NULL DEFAULT 0")
+    connection.exec_driver_sql("CREATE INDEX firings_to_tell ON firings (tell_at) WHERE tell_at IS NOT NULL")
+
+
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     m001_initial,
     m002_running_until,
@@ -115,6 +124,7 @@ MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     m005_schedules,
     m006_benchmarks,
     m007_apprise,
+    m008_schedules_tell,
 )
 
 

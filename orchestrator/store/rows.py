@@ -43,8 +43,21 @@ class ControllerRow:
     seen_at: datetime
 
 
+class Told:
+    """Who is told something: a web address, a command, a service of apprise's; none, one or all of them."""
+
+    webhook: str | None
+    command: Sequence[str] | None
+    apprise: str | None
+
+    @property
+    def names_somebody(self) -> bool:
+        """Whether a notice is to be delivered."""
+        return bool(self.webhook or self.command or self.apprise)
+
+
 @dataclass(frozen=True, kw_only=True)
-class BudgetRow:
+class BudgetRow(Told):
     """The most that the runs of a project, or with "" all runs, may cost in a month, and who is told about it."""
 
     project: str
@@ -54,11 +67,6 @@ class BudgetRow:
     command: Sequence[str] | None = None
     set_at: datetime
     apprise: str | None = None
-
-    @property
-    def names_somebody(self) -> bool:
-        """Whether a notice is to be delivered."""
-        return bool(self.webhook or self.command or self.apprise)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +93,7 @@ class LiveMachine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScheduleRow:
+class ScheduleRow(Told):
     """A job that is run again and again. `planned_at` is its next time by cron; `due_at` when somebody has to look."""
 
     id: str
@@ -106,11 +114,17 @@ class ScheduleRow:
     planned_at: datetime | None
     waiting_at: datetime | None = None
     due_at: datetime | None
+    webhook: str | None = None
+    command: Sequence[str] | None = None
+    apprise: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class FiringRow:
-    """What became of one time of a schedule, or, for a run that a person asked for, of that moment."""
+    """What became of one time of a schedule, or, for a run that a person asked for, of that moment.
+
+    `tell_at` is None when nobody waits to be told; `tries` counts how often somebody tried to.
+    """
 
     schedule_id: str
     planned_at: datetime
@@ -119,6 +133,8 @@ class FiringRow:
     run_id: str | None = None
     text: str = ""
     sweep_id: str | None = None  # of a suite: all its runs
+    tell_at: datetime | None = None
+    tries: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -187,6 +187,9 @@ schedules = Table(
     Column("due_at", UtcTime),  # when somebody has to look
     Column("lease_until", UtcTime),
     Column("claims", BigInteger, nullable=False, server_default=text("0")),  # the fence of a turn
+    Column("webhook", AnyText),
+    Column("command", JsonText),
+    Column("apprise", AnyText),
 )
 
 firings = Table(
@@ -199,6 +202,8 @@ firings = Table(
     Column("run_id", AnyText),
     Column("text", AnyText, nullable=False),
     Column("sweep_id", AnyText),
+    Column("tell_at", UtcTime),  # when it may be told, once its runs are over; None: nobody waits for it (any more)
+    Column("tries", Integer, nullable=False),
 )
 
 # Of benchmarks: a sweep is a suite that was run once, a cell one job of it, a result what one metric of it came to.

@@ -19,6 +19,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
+    exists,
     insert,
     or_,
     select,
@@ -26,7 +27,7 @@ from sqlalchemy import (
 )
 
 from orchestrator.records import FiringKind, Phase
-from orchestrator.store.columns import AnyText, Seconds
+from orchestrator.store.columns import AnyText, Seconds, UtcTime
 from orchestrator.store.engine import Database, Write
 from orchestrator.store.errors import LeaseLost
 from orchestrator.store.rows import FIRINGS, SCHEDULES, FiringRow, ScheduleRow
@@ -143,6 +144,24 @@ class Timetable:
             for firing in became:
                 connection.execute(self._record, FIRINGS.values(firing))
 
+    # Who is to be told
+
+    def to_tell(self) -> list[FiringRow]:
+        """What became of times for which somebody waits now, and of whose runs all are over."""
+        with self._database.read() as connection:
+            return [FIRINGS.record(row) for row in connection.execute(self._to_tell)]
+
+    def claim_telling(self, firing: FiringRow, seconds: float) -> FiringRow | None:
+        """The right to tell it now. It is due again after `seconds`, and later with every try, unless it was told."""
+        with self._database.transaction() as connection:
+            row = connection.execute(self._claim_telling, _key(firing) | {"span": seconds}).one_or_none()
+        return None if row is None else FIRINGS.record(row)
+
+    def told(self, firing: FiringRow) -> None:
+        """Or given up: nobody waits for it any more."""
+        with self._database.transaction() as connection:
+            connection.execute(update(firings).where(_THIS_TIME).values(tell_at=None), _key(firing))
+
     # Its runs
 
     def going(self, schedule_id: str) -> list[str]:
@@ -194,6 +213,26 @@ class Timetable:
         )
 
     @cached_property
+    def _to_tell(self) -> Executable:
+        goes_on = runs.c.phase != Phase.DONE
+        its_run = exists().where(runs.c.id == firings.c.run_id, goes_on)
+        one_of_its_sweep = exists().where(cells.c.sweep_id == firings.c.sweep_id, runs.c.id == cells.c.run_id, goes_on)
+        return (
+            select(*FIRINGS.columns)
+            .where(firings.c.tell_at <= self._now, ~its_run, ~one_of_its_sweep)
+            .order_by(firings.c.tell_at)
+        )
+
+    @cached_property
+    def _claim_telling(self) -> Executable:
+        return (
+            update(firings)
+            .where(_THIS_TIME, firings.c.tell_at <= self._now)
+            .values(tell_at=self._now + _SPAN * (1 + firings.c.tries), tries=firings.c.tries + 1)
+            .returning(*FIRINGS.columns)
+        )
+
+    @cached_property
     def _renew(self) -> Executable:
         return update(schedules).where(_WANTED, _TURN).values(lease_until=self._now + _SPAN)
 
@@ -215,3 +254,11 @@ class Timetable:
 _WANTED = schedules.c.id == bindparam("wanted", type_=AnyText())
 _TURN = schedules.c.claims == bindparam("token", type_=BigInteger())
 _SPAN = bindparam("span", type_=Seconds())
+_THIS_TIME = and_(
+    firings.c.schedule_id == bindparam("of_schedule", type_=AnyText()),
+    firings.c.planned_at == bindparam("of_time", type_=UtcTime()),
+)
+
+
+def _key(firing: FiringRow) -> dict[str, Any]:
+    return {"of_schedule": firing.schedule_id, "of_time": firing.planned_at}

@@ -229,10 +229,10 @@ def test_apprise_gets_the_text_and_its_secret_and_again_when_it_fails(
     budget(living, apprise="slack://${HOOK_KEY}/#gpu")
     due(living, "soft")
     due(living, "hard")
-    sent: list[tuple[str, str, bool]] = []
+    sent: list[tuple[str, str, str]] = []
 
-    def send(url: str, *, title: str, text: str, is_urgent: bool) -> None:
-        sent.append((url, f"{title}: {text}", is_urgent))
+    def send(url: str, *, title: str, text: str, kind: str) -> None:
+        sent.append((url, f"{title}: {text}", kind))
         if len(sent) == 1:
             raise services.NotSent("slack://... has not taken it")
 
@@ -242,7 +242,7 @@ def test_apprise_gets_the_text_and_its_secret_and_again_when_it_fails(
     notices.deliver_due(world)
     assert {url for url, _, _ in sent} == {"slack://hunter2/#gpu"}
     assert {text for _, text, _ in sent} == {"gpujob: half is gone"}
-    assert sorted(urgent for _, _, urgent in sent) in ([False, False, True], [False, True, True])
+    assert {kind for _, _, kind in sent} == {"warning", "failure"} and len(sent) == 3
     assert not living.store.accounts.has_notices()
     assert "has not taken it" in caplog.text and "hunter2" not in caplog.text
 
