@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -17,9 +18,11 @@ from tests.e2e.driver import GPUJOB, Gpujob
 pytestmark = pytest.mark.process
 
 
-def test_a_controller_fires_what_is_due_and_runs_it(gpujob: Gpujob) -> None:
+def test_a_controller_fires_what_is_due_runs_it_and_tells(gpujob: Gpujob) -> None:
     job = gpujob.job("nightly", run="python -c \"import os; print(os.environ['EPOCHS'])\"")
-    added = gpujob("schedule", "add", str(job), "--cron", "0 0 1 1 *", "--", "-e", "EPOCHS=3")
+    told = gpujob.root / "told.json"
+    cron = ("--cron", "0 0 1 1 *", "--command", f"tee {told}")
+    added = gpujob("schedule", "add", str(job), *cron, "--", "-e", "EPOCHS=3")
     assert (added.returncode, added.stdout) == (0, "nightly\n"), added.stderr
     _come_now(gpujob)
     with subprocess.Popen([GPUJOB, "controller"], env=gpujob.environment, stderr=subprocess.DEVNULL) as controller:
@@ -28,6 +31,8 @@ def test_a_controller_fires_what_is_due_and_runs_it(gpujob: Gpujob) -> None:
             while not (runs := gpujob.json("ps")) and time.monotonic() < deadline:
                 time.sleep(0.2)
             shown = gpujob.wait(runs[0]["id"])
+            while not (told.exists() and told.stat().st_size) and time.monotonic() < deadline:
+                time.sleep(0.2)
         finally:
             os.kill(controller.pid, signal.SIGTERM)
             assert controller.wait(60) == 0
@@ -35,6 +40,7 @@ def test_a_controller_fires_what_is_due_and_runs_it(gpujob: Gpujob) -> None:
     [firing] = gpujob.json("schedule", "show", "nightly")["firings"]
     assert (firing["kind"], firing["run_id"]) == ("fired", shown["id"])
     assert shown["schedule"]["planned_at"] == firing["planned_at"]
+    assert json.loads(told.read_text())["text"] == f"gpujob: nightly {shown['id']}: succeeded, $0.00"
     assert gpujob.leftovers() == []
 
 

@@ -269,14 +269,10 @@ def test_the_watch_tells_beside_the_times_that_it_fires(morning: Morning, monkey
     morning.add(JOB)
     morning.fire()
     morning.end(morning.store.runs()[0].id)
-    over, sent = threading.Event(), []
-
-    def post(url: str, content: bytes) -> None:
-        sent.append((url, content))
-        over.set()
-
-    monkeypatch.setattr(notices, "_post", post)
-    monkeypatch.setattr(schedules, "LOOK_SECONDS", 0.0)
+    over = threading.Event()
+    sent: list[tuple[str, bytes]] = []
+    monkeypatch.setattr(notices, "_post", lambda url, content: sent.append((url, content)))
+    monkeypatch.setattr(schedules, "fire_due", lambda _: over.set())  # one look
     schedules.watch(morning.world, over)
     for thread in threading.enumerate():
         if thread.name == "notices":

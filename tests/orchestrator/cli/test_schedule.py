@@ -142,6 +142,18 @@ def test_a_time_that_nobody_fires_is_overdue(scene: Scene, gpujob: Command, job:
     assert "overdue" not in gpujob("schedule").text
 
 
+def test_who_is_told_is_kept_and_no_address_is_shown(scene: Scene, gpujob: Command, job: Callable[..., Path]) -> None:
+    told = ("--webhook", "https://ada:pw@hooks.example.org/ROOM/${HOOK_KEY}", "--apprise", "slack://${TOKENS}/#gpu")
+    added = gpujob(*NIGHTLY, *told, "--command", "notify-send 'the night'", env={"HOOK_KEY": "hunter2"})
+    assert added.code == 0 and "Without this shell HOOK_KEY, TOKENS cannot be found" in added.err
+    [listed] = gpujob("schedule", "list", "--json").json
+    assert (listed["webhook"], listed["apprise"]) == ("https://hooks.example.org/...", "slack://...")
+    assert listed["command"] == ["notify-send", "the night"]
+    page = gpujob("schedule", "show", "mnist")
+    assert "tells      https://hooks.example.org/..., slack://..., notify-send 'the night'" in page.text
+    assert "ROOM" not in page.text + page.err + str(listed) and "hunter2" not in added.err
+
+
 def test_pause_and_resume(scene: Scene, gpujob: Command, job: Callable[..., Path]) -> None:
     gpujob(*NIGHTLY)
     assert gpujob("schedule", "pause", "mnist").code == 0
@@ -221,6 +233,10 @@ def test_secrets_that_only_this_shell_has_are_named(scene: Scene, gpujob: Comman
         (("add", "job", "--cron", "0 2 * * *", "--name", "a b"), "--name 'a b'"),
         (("add", "job", "--cron", "0 2 * * *", "--", "--detach"), "No such option"),
         (("add", "job", "--cron", "0 2 * * *", "--", "--max-cost", "x"), "limits.max_cost"),
+        (("add", "job", "--cron", "0 2 * * *", "--webhook", "hooks.example.org"), "--webhook: write an address"),
+        (("add", "job", "--cron", "0 2 * * *", "--apprise", "nope://x"), "--apprise: "),
+        (("add", "job", "--cron", "0 2 * * *", "--command", " "), "--command: write a program"),
+        (("list", "--command", "true"), "--command belongs to `gpujob schedule add`"),
         (("show", "nigtly"), "did you mean nightly"),
         (("pause",), "say which: gpujob schedule pause NAME"),
         (("pause", "nightly", "--json"), "--json belongs to"),

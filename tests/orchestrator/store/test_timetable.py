@@ -51,6 +51,9 @@ def test_a_schedule_comes_back_as_it_was_added(store: Store) -> None:
         monthly_usd=Decimal("20.5"),
         paused_at=NOON,
         waiting_at=NOON,
+        webhook="https://hooks.example.org/${KEY}",
+        command=["notify-send", "x"],
+        apprise="slack://x",
     )
     store.timetable.add(full)
     store.timetable.add(a_schedule("s-0", planned_at=None, due_at=None))
@@ -127,6 +130,29 @@ def test_the_runs_of_a_schedule(store: Store) -> None:
     with pytest.raises(StoreConflict):
         store.timetable.fire_by_hand(fired("r-9"), new_run(store, "r-9"))
     assert len(store.runs()) == 4
+
+
+def test_what_is_to_be_told_waits_for_its_runs_and_is_one_tellers_at_a_time(store: Store, clock: SetClock) -> None:
+    store.timetable.add(a_schedule())
+    firing = fired("r-1", tell_at=NOON)
+    store.timetable.fire_by_hand(firing, new_run(store))
+    assert store.timetable.to_tell() == []
+    [lease] = store.claim("c", limit=1, lease_seconds=30)
+    store.save(lease, replace(lease.run, phase=Phase.DONE, ended_at=NOON), due_in=None)
+    assert store.timetable.to_tell() == [firing]
+    claimed = store.timetable.claim_telling(firing, 60)
+    assert claimed is not None and claimed.tries == 1 and store.timetable.to_tell() == []
+    assert store.timetable.claim_telling(firing, 60) is None
+    clock.advance(61)
+    again = store.timetable.claim_telling(firing, 60)
+    assert again is not None and again.tries == 2
+    clock.advance(61)
+    assert store.timetable.to_tell() == [], "the next try is later"
+    clock.advance(60)
+    assert len(store.timetable.to_tell()) == 1
+    store.timetable.told(again)
+    clock.advance(10**6)
+    assert store.timetable.to_tell() == []
 
 
 @pytest.mark.process
