@@ -22,7 +22,7 @@ from orchestrator.store.rows import FiringRow, ScheduleRow, Told
 from orchestrator.store.store import Store
 from orchestrator.world import World
 
-MOST_LINES = 20  # of changes, and of missing results; the rest is counted
+MOST_LINES = 20  # of changes, of missing results, and of what to rent; the rest is counted
 
 log = logging.getLogger("gpujob.controller")
 
@@ -69,15 +69,25 @@ def notice(store: Store, schedule: ScheduleRow, firing: FiringRow) -> Notice:
 class _Words:
     """One line that says it all, and what is behind it."""
 
-    def __init__(self, head: str, kind: Kind, changes: Sequence[str] = (), missing: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        head: str,
+        kind: Kind,
+        *,
+        changes: Sequence[str] = (),
+        missing: Sequence[str] = (),
+        rent: Sequence[str] = (),
+    ) -> None:
         self.head = head
         self.kind = kind
         self.changes = changes
         self.missing = missing
+        self.rent = rent
 
     @property
     def lines(self) -> list[str]:
-        return [*_bounded(self.changes), *_bounded([f"missing: {text}" for text in self.missing])]
+        missing = [f"missing: {text}" for text in self.missing]
+        return [line for part in (self.changes, missing, self.rent) for line in _bounded(part)]
 
 
 def _due(world: World) -> list[tuple[ScheduleRow, FiringRow]]:
@@ -98,6 +108,9 @@ def _of_job(schedule: ScheduleRow, made: Fired) -> _Words:
 
 def _of_sweep(store: Store, schedule: ScheduleRow, sweep_id: str, made: Fired) -> _Words:
     from orchestrator.benchmarks import gate, keeping
+    from orchestrator.benchmarks.overview import overview
+    from orchestrator.benchmarks.series import cell_words
+    from orchestrator.reports import bench_rent
 
     sweep = next(row for row in store.benchmarks.sweeps() if row.id == sweep_id)
     verdict = gate.judge(store, sweep)
@@ -111,7 +124,8 @@ def _of_sweep(store: Store, schedule: ScheduleRow, sweep_id: str, made: Fired) -
         f"{sweep.suite} {sweep.id}{named}: {', '.join(parts)}{_billing(made)}",
         "failure" if is_bad else "warning" if verdict.changes else "success",
         changes=[one_line(keeping.words(row, change)) for change, row in verdict.changes],
-        missing=[one_line(f"{one.cell.task} on {one.cell.target}: {one.why}") for one in verdict.missing],
+        missing=[one_line(f"{cell_words(one.cell)}: {one.why}") for one in verdict.missing],
+        rent=bench_rent.sentences([price for price in overview(store, sweep.suite).prices if price.is_rented]),
     )
 
 
@@ -136,4 +150,5 @@ def _document(schedule: ScheduleRow, firing: FiringRow, made: Fired, told: _Word
         "cost_usd": ledger.plain(made.usd),
         "changes": list(told.changes),
         "missing": list(told.missing),
+        "rent": list(told.rent),
     }

@@ -41,7 +41,9 @@ def show_list(session: Session, suite: str | None, *, as_json: bool) -> int:
         cost = words.money(_total(_costs(session, runs)))
         changed = sum(noticed[run.id] for run in runs)
         told = words.plural(changed, "change") if changed else "-"
-        lines.append((row.id, row.suite, words.moment(row.created_at), str(len(runs)), _status(runs), told, cost))
+        lines.append(
+            (row.id, row.suite, words.moment(row.created_at), str(len(runs)), words.state_of_all(runs), told, cost)
+        )
     data(Table((*columns, Column("NOTICED"), Column("COST", right=True)), lines).text(**layout()))
     return exit_codes.DONE
 
@@ -81,7 +83,7 @@ def print_sweep(session: Session, row: SweepRow) -> None:
     for line in _without_image(session, runs.values()):
         say(line)
     caps = f" (caps.cost: {words.money(row.cap_usd)})" if row.cap_usd is not None else ""
-    say(f"{row.id}: {_status(list(runs.values()))}, {words.money(_total(costs))}{caps}")
+    say(f"{row.id}: {words.state_of_all(list(runs.values()))}, {words.money(_total(costs))}{caps}")
 
 
 def _without_image(session: Session, runs: Collection[Run]) -> Iterator[str]:
@@ -264,14 +266,6 @@ def _results_by_run(session: Session, row: SweepRow) -> dict[str, list[ResultRow
         if one.sweep_id == row.id:
             found.setdefault(one.run_id, []).append(one)
     return {run_id: sorted(rows, key=lambda one: not one.is_main) for run_id, rows in found.items()}
-
-
-def _status(runs: Sequence[Run]) -> str:
-    over = [run for run in runs if run.is_over]
-    if len(over) < len(runs):
-        return f"{len(over)} of {len(runs)} are over"
-    failed = [run for run in over if run.outcome is None or run.outcome.value != "succeeded"]
-    return f"{len(failed)} of {len(runs)} did not succeed" if failed else "succeeded"
 
 
 def _machine(cell: CellRow, result: ResultRow | None) -> str:

@@ -78,11 +78,11 @@ class Morning:
             over = {"phase": Phase.DONE, "outcome": Outcome.SUCCEEDED, "ended_at": self.clock(), **changes}
             self.store.save(lease, replace(lease.run, **over), charges=[a_charge(run_id, "0.25")], due_in=None)
 
-    def result(self, run_id: str, sweep_id: str, task: str, metric: str = "rate") -> None:
+    def result(self, run_id: str, sweep_id: str, task: str, metric: str = "rate", rented_for: str = "0") -> None:
         row = ResultRow(
             run_id=run_id, metric=metric, sweep_id=sweep_id, suite="night", task=task, target="cpu", provider="local",
             machine="box", gpu=None, gpu_count=0, is_simulated=False, unit="1/s", better="higher", work="sample",
-            is_main=True, repeats=[100.0, 100.0, 100.0], value=100.0, usd_per_hour=Decimal(0), at=self.clock(),
+            is_main=True, repeats=[100.0, 100.0, 100.0], value=100.0, usd_per_hour=Decimal(rented_for), at=self.clock(),
             testbed={},
         )  # fmt: skip
         self.store.benchmarks.add_results([row])
@@ -126,6 +126,20 @@ def test_a_good_night_is_one_line_and_told_once_when_the_last_run_is_over(mornin
     assert morning.deliver() == []
 
 
+def test_what_was_rented_says_what_to_rent(morning: Morning) -> None:
+    morning.add(SUITE)
+    morning.fire()
+    sweep, (one, two) = morning.sweep()
+    morning.result(one, sweep, "one", rented_for="0.36")
+    morning.result(two, sweep, "two")
+    morning.end(one)
+    morning.end(two)
+    [notice] = morning.deliver()
+    [_, rent] = notice.text.splitlines()
+    assert rent == "one: the cheapest is local box CPU, $0.001000 and 10 s per 1,000 samples; no other was measured."
+    assert notice.facts["rent"] == [rent]
+
+
 def test_a_bad_night_says_what_failed_what_is_missing_and_what_changed(morning: Morning) -> None:
     morning.add(SUITE, name="lab")
     morning.fire()
@@ -144,7 +158,7 @@ def test_a_bad_night_says_what_failed_what_is_missing_and_what_changed(morning: 
         f"night {sweep} (schedule lab): 1 of 2 runs did not succeed, results of 1 run are missing, 1 change, $0.50"
     )
     assert changed == f"one rate on local box CPU: 120 -> 100 1/s (-16.7 %, worse) since {one}"
-    assert missing == "missing: two on cpu: no capacity: no offer fits the spec"
+    assert missing == "missing: two on cpu (cpu, local): no capacity: no offer fits the spec"
     assert notice.kind == "failure" and (notice.facts["runs"], notice.facts["did_not_succeed"]) == (2, 1)
     assert notice.facts["changes"] == [changed] and len(notice.facts["missing"]) == 1
     assert (notice.facts["schedule"], notice.facts["sweep_id"], notice.facts["is_fine"]) == ("lab", sweep, False)
@@ -158,7 +172,7 @@ def test_many_changes_are_counted(morning: Morning, monkeypatch: pytest.MonkeyPa
     for run_id in runs:
         morning.end(run_id)
     [notice] = morning.deliver()
-    assert notice.text.splitlines()[1:] == ["missing: one on cpu: rate was not reported", "and 1 more"]
+    assert notice.text.splitlines()[1:] == ["missing: one on cpu (cpu, local): rate was not reported", "and 1 more"]
 
 
 @pytest.mark.parametrize(
