@@ -201,9 +201,9 @@ def _flag(value: Any) -> bool:
     raise ValueError(f"{shown(value) if type(value) is str else found(value)}; write true or false")
 
 
-def counted(*, most: int, example: int) -> BeforeValidator:
-    """A whole number from 1."""
-    return BeforeValidator(lambda value: quantities.count(value, most=most, example=example))
+def counted(*, most: int, example: int, least: int = 1) -> BeforeValidator:
+    """A whole number from `least`."""
+    return BeforeValidator(lambda value: quantities.count(value, most=most, example=example, least=least))
 
 
 def unknown(what: str, name: str, known: tuple[str, ...]) -> ValueError:

@@ -21,6 +21,8 @@ from jobs.spec import Spec, Vocabulary, conflicts
 
 M = TypeVar("M", bound=BaseModel)
 
+LEAST_FILE = "run: python train.py"
+
 _MOST_BYTES = 1_000_000
 _COMMAND_LINE_MARK: Mark = (0, 0)
 _WITH_FREE_KEYS = (("env",), ("labels",), ("metrics", "patterns"))
@@ -35,7 +37,7 @@ def load(path: Path, *, vocabulary: Vocabulary, overrides: Mapping[str, object] 
     return checked(path, written, vocabulary)
 
 
-def read(path: Path, *, least: str = "run: python train.py") -> Document:
+def read(path: Path, *, least: str = LEAST_FILE) -> Document:
     """A file's keys and their places; `least` is what at least has to be in it. Raises SpecError."""
     written = _parse(path)
     if written.value is None:

@@ -104,14 +104,14 @@ def cpus(value: object) -> float:
     return float(_within(number, Decimal("0.01"), Decimal(_MOST_CPUS), str(value), f"{_MOST_CPUS}"))
 
 
-def count(value: object, *, most: int, example: int) -> int:
-    """A whole number from 1."""
+def count(value: object, *, most: int, example: int, least: int = 1) -> int:
+    """A whole number from `least`, which is 1 or 0."""
     write = f"write a whole number, such as {example}"
     if isinstance(value, bool) or not isinstance(value, (str, int)):
         raise ValueError(f"{found(value)}; {write}")
     if not re.fullmatch(r"[+-]?[0-9]{1,12}", str(value).strip()):
         raise ValueError(f"{shown(str(value))} is not a whole number; {write}")
-    return _within(int(value), 1, most, str(value), f"{most}")
+    return _within(int(value), least, most, str(value), f"{most}")
 
 
 def share(value: object) -> float:
@@ -140,7 +140,8 @@ def _number(text: str) -> Decimal | None:
 
 def _within(number: _Quantity, least: _Quantity, most: _Quantity, written: str, most_written: str) -> _Quantity:
     if number < least:
-        raise ValueError(f"{shown(written)} is too little; write more{' than zero' if number <= 0 else ''}")
+        more = "0 or more" if least == 0 else "more than zero" if number <= 0 else "more"
+        raise ValueError(f"{shown(written)} is too little; write {more}")
     if number > most:
         raise ValueError(f"{shown(written)} is too much; at most {most_written}")
     return number

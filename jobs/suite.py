@@ -16,10 +16,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from jobs import document, loader, quantities, repeats
+from jobs import document, loader, repeats
 from jobs.document import Document
 from jobs.fields import Dollars, Duration, Name, Section, Text, choice, counted, listed
-from jobs.problems import Problem, SpecError, found
+from jobs.problems import Problem, SpecError, found, suggestion
 from jobs.spec import Spec, Vocabulary
 
 Machine = tuple[str, str, str]  # target, GPU, provider; "" where a target leaves it open
@@ -30,10 +30,6 @@ _CENT = Decimal("0.01")
 _TARGETS = "{gpu: {gpus: [RTX4090], providers: [vast]}}"
 _TASKS = "{mnist: {run: python3 mnist.py}}"
 LEAST_FILE = f"tasks: {_TASKS}"
-
-
-def _times(value: Any) -> int:
-    return 0 if str(value).strip() == "0" else quantities.count(value, most=MOST_TIMES, example=1)
 
 
 def _named(example: str) -> BeforeValidator:
@@ -104,7 +100,7 @@ class Suite(Section):
         default={"local": Target(gpus=("cpu",), providers=("local",))},
         description="On which machines. Default: this computer's CPUs.",
     )
-    warmup: Annotated[int, BeforeValidator(_times)] = Field(
+    warmup: Annotated[int, counted(most=MOST_TIMES, example=1, least=0)] = Field(
         default=1, description="Times that `run` is done on each machine and thrown away. Default: 1."
     )
     repeats: Annotated[int, counted(most=MOST_TIMES, example=3)] = Field(
@@ -141,12 +137,13 @@ class Loaded:
     cells: tuple[Cell, ...]
 
 
-def is_suite(path: Path) -> bool:
-    """Whether a file describes a suite, and not one job. What cannot be read is neither."""
-    try:
-        return "tasks" in loader.read(path).value
-    except SpecError:
-        return False
+def is_suite(path: Path, *, least: str = loader.LEAST_FILE) -> bool:
+    """Whether a file describes a suite, and not one job; with `tasks` misspelled too, where it cannot be a job.
+
+    Raises SpecError for what cannot be read; of an empty file it says that it needs at `least` this.
+    """
+    keys = loader.read(path, least=least).value
+    return "tasks" in keys or ("run" not in keys and any(_meant(key) for key in keys))
 
 
 def load(path: Path, *, vocabulary: Vocabulary, overrides: Mapping[str, object] | None = None) -> Loaded:
@@ -173,6 +170,11 @@ def load(path: Path, *, vocabulary: Vocabulary, overrides: Mapping[str, object] 
     if problems:
         raise SpecError(sorted(problems))
     return Loaded(suite=suite, cells=tuple(cells))
+
+
+def _meant(key: str) -> str | None:
+    """The section of a suite that this key is, or is a misspelling of."""
+    return next((section for section in _INNER if f"`{section}`" in suggestion(key, _INNER)), None)
 
 
 def _machines(suite: Suite) -> Iterator[Machine]:

@@ -28,6 +28,8 @@ from orchestrator.submission import Entry, Prepared
 
 Say = Callable[[str], None]
 
+_SAID_BY_TARGETS = {"resources.gpu": "--gpu", "place.providers": "--provider"}
+
 
 @dataclass(frozen=True)
 class Ready:
@@ -71,6 +73,7 @@ def prepare(
 
     `only` names tasks and targets; those that are not among the named ones of their kind are left out.
     """
+    _refuse_other_machines(overrides or {})
     loaded = suites.load(file, vocabulary=submission.vocabulary(), overrides=overrides)
     cells = _chosen(loaded, only)
     folder = file.absolute().parent
@@ -123,6 +126,15 @@ def enter(
     entries = _entries(ready, notes or {}, home=home, env=env, any_size=any_size, say=say)
     submission.enter_all(entries, store=store, home=home, env=env, add=add_all)
     return written[0]
+
+
+def _refuse_other_machines(overrides: Mapping[str, object]) -> None:
+    """Results of a target are those of its machines: none may be measured on another one under its name."""
+    if refused := [option for key, option in _SAID_BY_TARGETS.items() if key in overrides]:
+        raise submission.SubmissionError(
+            f"{' and '.join(refused)} cannot change a suite: which machines are taken is said by `gpus` and "
+            "`providers` of its targets; `gpujob bench run --only TARGET` runs it on those of one target"
+        )
 
 
 def _chosen(loaded: Loaded, only: Collection[str]) -> list[Cell]:

@@ -38,7 +38,7 @@ class Ways:
 
 def run(session: Session, file: Path, options: Sequence[str], ways: Ways) -> int:
     """Submit all of it, and stay until it is over unless detached."""
-    if not suites.is_suite(file):
+    if not suites.is_suite(file, least=suites.LEAST_FILE):
         raise Stop(f"{file} has no tasks: it is a job, for `gpujob submit`; a suite begins with {suites.LEAST_FILE}")
     changes = job_options.changes(options, of="bench run")
     ready = sweeps.prepare(file, home=session.home, env=session.env, overrides=changes, only=ways.only)

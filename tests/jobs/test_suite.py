@@ -124,4 +124,35 @@ def test_which_files_are_suites(tmp_path: Path) -> None:
     job, tasks = tmp_path / "train.yaml", tmp_path / "suite.yaml"
     job.write_text("run: python3 train.py")
     tasks.write_text(WHOLE)
-    assert (suite.is_suite(job), suite.is_suite(tasks), suite.is_suite(tmp_path / "none.yaml")) == (False, True, False)
+    assert (suite.is_suite(job), suite.is_suite(tasks)) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        ("taks: {a: {run: echo}}", True),
+        ("target: {a: {}}", True),
+        ("run: echo\ntarget: x", False),
+        ("rum: echo", False),
+    ],
+)
+def test_a_suite_is_known_with_a_misspelled_key(tmp_path: Path, text: str, is_one: bool) -> None:
+    (tmp_path / "it.yaml").write_text(text)
+    assert suite.is_suite(tmp_path / "it.yaml") == is_one
+
+
+@pytest.mark.parametrize("text", ["tasks: {a: {run: echo}", "", "- a"])
+def test_whether_it_is_a_suite_is_not_guessed_of_what_cannot_be_read(tmp_path: Path, text: str) -> None:
+    (tmp_path / "it.yaml").write_text(text)
+    with pytest.raises(SpecError):
+        suite.is_suite(tmp_path / "it.yaml")
+
+
+def test_no_warm_up_is_a_number_that_can_be_written(tmp_path: Path) -> None:
+    assert loaded(tmp_path, WHOLE + "warmup: 0\n").suite.warmup == 0
+    [below] = mistakes(tmp_path, WHOLE + "warmup: -1\n")
+    assert below == 'suite.yaml:19:9: warmup: "-1" is too little; write 0 or more'
+    [above] = mistakes(tmp_path, WHOLE + "warmup: 101\n")
+    assert above == 'suite.yaml:19:9: warmup: "101" is too much; at most 100'
+    [none] = mistakes(tmp_path, WHOLE + "repeats: 0\n")
+    assert none == 'suite.yaml:19:10: repeats: "0" is too little; write more than zero'

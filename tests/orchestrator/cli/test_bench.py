@@ -434,3 +434,46 @@ def test_a_schedule_takes_a_suite(scene: Scene, gpujob: Command, suite: Write) -
     for run in gpujob("bench", "show", sweep_id, "--json").json["runs"]:
         assert gpujob("show", run["run_id"], "--json").json["schedule"]["name"] == "night"
     assert scene.store().runs()[0].phase is Phase.QUOTE
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--gpu", "RTX4090"), "--gpu cannot change a suite"),
+        (("--provider", "vast"), "--provider cannot change a suite"),
+        (("--gpu", "L4", "--provider", "vast", "--image", "none"), "--gpu and --provider cannot change a suite"),
+    ],
+)
+def test_no_option_puts_other_machines_under_a_targets_name(
+    scene: Scene, gpujob: Command, suite: Write, options: tuple[str, ...], named: str
+) -> None:
+    for words in (("bench", "run", "-d"), ("schedule", "add", "suite.yaml", "--cron", "0 2 * * *")):
+        said = gpujob(*words, "--", *options)
+        assert said.code == 2 and named in said.err and "--only TARGET" in said.err
+    assert scene.store().runs() == [] and scene.store().benchmarks.sweeps() == []
+    assert scene.store().timetable.schedules() == [] and scene.controllers_wanted == 0
+
+
+def test_other_options_change_every_run_of_a_suite(scene: Scene, gpujob: Command, suite: Write) -> None:
+    options = ("--image", "some/image:1", "--max-cost", "1", "-e", "EPOCHS=2")
+    assert gpujob("bench", "run", "-d", "--", *options).code == 0
+    specs = [run.spec for run in scene.store().runs()]
+    assert [(spec["image"], spec["limits"]["max_cost"]) for spec in specs] == [("some/image:1", "1")] * 2
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "write"),
+    [
+        ("tasks: {a: {run: echo}\n", "suite.yaml:2:1: not YAML: ", ""),
+        ("", "suite.yaml: is empty; write at least ", "`tasks: "),
+        ("- a\n", "suite.yaml:1:1: found a list instead of keys; begin with a key, such as ", "`tasks: "),
+    ],
+)
+def test_what_cannot_be_read_is_said_as_of_a_job(
+    tmp_path: Path, gpujob: Command, suite: Write, text: str, line: str, write: str
+) -> None:
+    suite(text)
+    said = gpujob("bench", "run")
+    assert said.code == 2 and said.err.startswith(line + write), said.err
+    scheduled = gpujob("schedule", "add", "suite.yaml", "--cron", "0 2 * * *")
+    assert scheduled.code == 2 and scheduled.err.removeprefix(f"{tmp_path}/").startswith(line)
