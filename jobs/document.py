@@ -56,11 +56,22 @@ class DocumentError(Exception):
 
 @dataclass
 class Document:
-    """Plain values (str, Figure, bool, None, list, dict), their places, and mistakes that YAML would let pass."""
+    """Plain values (str, Figure, bool, None, list, dict), their places, and mistakes that YAML would let pass.
+
+    `sources` is for one that is made of parts of another: the paths that they have there.
+    """
 
     value: Any
     marks: dict[Path, Mark] = field(default_factory=dict)
     mistakes: list[tuple[Path, Mark, str]] = field(default_factory=list)
+    sources: dict[Path, Path] = field(default_factory=dict)
+
+    def source(self, where: Path) -> Path:
+        """The path as a person wrote it."""
+        for size in range(len(where), -1, -1):
+            if (found := self.sources.get(where[:size])) is not None:
+                return (*found, *where[size:])
+        return where
 
 
 def parse(raw: bytes) -> Document:

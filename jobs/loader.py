@@ -7,7 +7,7 @@ Must not know what a key means (spec.py), nor YAML (document.py).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
@@ -64,9 +64,8 @@ def validated(
     others: Iterable[tuple[document.Path, str]] = (),
 ) -> M:
     """The model with what is written. Raises SpecError with all mistakes; `others` are those that no model finds."""
-    problems = {_problem(path, mark, where, message) for where, mark, message in written.mistakes}
-    for where, message in others:
-        problems.add(_problem(path, _nearest(where, written)[1], where, message))
+    problems = {_problem(path, written, mark, where, message) for where, mark, message in written.mistakes}
+    problems |= {mistake(path, written, where, message) for where, message in others}
     made = None
     try:
         made = model.model_validate(written.value, context=vocabulary)
@@ -88,13 +87,18 @@ def override(written: Document, overrides: Mapping[str, object]) -> None:
             path = (*path, key)
             if section.get(key) is None:
                 section[key] = {}
-                written.marks[path] = _COMMAND_LINE_MARK
+                written.marks[path], written.sources[path] = _COMMAND_LINE_MARK, path
             section = section[key]
             if not isinstance(section, dict):
                 break  # the file's own mistake, which is reported as that
         else:
             section[last] = _as_written(value)
             _mark_override(written, (*path, last), section[last])
+
+
+def mistake(path: Path, written: Document, where: document.Path, message: str) -> Problem:
+    """What is wrong with the value at `where`, or with the key itself when that ends with KEY."""
+    return _problem(path, written, _nearest(where, written)[1], where, message)
 
 
 def refused(path: Path, message: str) -> SpecError:
@@ -167,8 +171,9 @@ def _mark_override(written: Document, path: document.Path, value: Any) -> None:
     """The value at `path` and all in it now comes from the command line; what the file had there is forgotten."""
     for inner in [known for known in written.marks if known[: len(path)] == path]:
         del written.marks[inner]
-    written.mistakes = [mistake for mistake in written.mistakes if mistake[0][: len(path)] != path]
+    written.mistakes = [known for known in written.mistakes if known[0][: len(path)] != path]
     written.marks[path] = written.marks[(*path, KEY)] = _COMMAND_LINE_MARK
+    written.sources[path] = path
     inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in inside:
         _mark_override(written, (*path, key), inner)
@@ -191,12 +196,12 @@ def _translated(path: Path, detail: dict[str, Any], written: Document, root: typ
     where = _written_path(detail["loc"], written)
     nearest, mark = _nearest(where, written)
     if detail["type"] == "extra_forbidden":
-        return _problem(path, _nearest((*where, KEY), written)[1], where, _unknown_key(where, root))
+        return mistake(path, written, (*where, KEY), _unknown_key(where, root))
     if detail["type"] == "missing":
-        return _problem(path, mark, where, _missing(where, root, is_written=nearest == where))
+        return _problem(path, written, mark, where, _missing(where, root, is_written=nearest == where))
     if detail["type"] == "value_error":
-        return _problem(path, mark, nearest, str(detail["ctx"]["error"]))
-    return _problem(path, mark, nearest, "cannot be used; compare it with the example in the documentation")
+        return _problem(path, written, mark, nearest, str(detail["ctx"]["error"]))
+    return _problem(path, written, mark, nearest, "cannot be used; compare it with the example in the documentation")
 
 
 def _written_path(loc: document.Path, written: Document) -> document.Path:
@@ -224,13 +229,19 @@ def _missing(where: document.Path, root: type[BaseModel], *, is_written: bool) -
 
 
 def _unknown_key(where: document.Path, root: type[BaseModel]) -> str:
-    key, model = str(where[-1]), _model(where[:-1], root)
-    siblings = tuple(model.model_fields) if model else ()
+    model = _model(where[:-1], root)
+    return unknown_key(str(where[-1]), tuple(model.model_fields) if model else (), root)
+
+
+def unknown_key(key: str, siblings: Sequence[str], *roots: type[BaseModel]) -> str:
+    """What to write instead: one of the keys that may stand there, or the same one where the models have it."""
     if near := suggestion(key, siblings):
         return f"unknown key{near}"
-    elsewhere = [dotted for dotted in _dotted_keys(root) if dotted.rpartition(".")[2] == key.casefold()]
+    dotted_keys = [dotted for root in roots for dotted in _dotted_keys(root)]
+    elsewhere = [dotted for dotted in dotted_keys if dotted.rpartition(".")[2] == key.casefold()]
     if elsewhere:
-        return f"unknown key here; did you mean `{elsewhere[0]}`?"
+        at_the_top = "" if "." in elsewhere[0] else " at the top of the file"
+        return f"unknown key here; did you mean `{elsewhere[0]}`{at_the_top}?"
     return f"unknown key; the keys here are {', '.join(siblings)}"
 
 
@@ -258,12 +269,13 @@ def _dotted_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for key, field in model.model_fields.items():
         yield prefix + key
         if inner := _inner_model(field.annotation):
-            yield from _dotted_keys(inner, f"{prefix}{key}.")
+            named = "NAME." if get_origin(field.annotation) is dict else ""
+            yield from _dotted_keys(inner, f"{prefix}{key}.{named}")
 
 
-def _problem(path: Path, mark: Mark, where: document.Path, message: str) -> Problem:
+def _problem(path: Path, written: Document, mark: Mark, where: document.Path, message: str) -> Problem:
     file = COMMAND_LINE if mark == _COMMAND_LINE_MARK else str(path)
-    return Problem(file, *mark, _dotted(where), message)
+    return Problem(file, *mark, _dotted(written.source(where)), message)
 
 
 def _dotted(where: document.Path) -> str:

@@ -99,10 +99,112 @@ def test_a_mistake_in_a_job_is_shown_once_and_where_it_is_written(tmp_path: Path
     lines = mistakes(tmp_path, text)
     assert [line.split(";")[0] for line in lines] == [
         "suite.yaml:3:1: setpu: unknown key",
-        "suite.yaml:13:5: rum: unknown key",
-        "suite.yaml:13:5: run: is missing",
-        'suite.yaml:17:15: resources.gpu: unknown GPU "RTX409O"',
+        "suite.yaml:13:5: tasks.gpt.rum: unknown key",
+        "suite.yaml:13:5: tasks.gpt.run: is missing",
+        'suite.yaml:17:16: targets.gpu.gpus[0]: unknown GPU "RTX409O"',
     ]
+
+
+def test_a_mistake_is_named_as_it_is_written_for_all_a_task_a_target_or_on_the_command_line(tmp_path: Path) -> None:
+    text = (
+        WHOLE.replace("env: {THREADS", "env: {1THREADS")
+        .replace('env: {SEED: "7"}', "env: {SEED: yes}")
+        .replace("runpod]", "runpot]")
+        .replace("max_price_per_hour: 2", "max_price_per_hour: two")
+    )
+    (tmp_path / "suite.yaml").write_text(text)
+    with pytest.raises(SpecError) as raised:
+        suite.load(tmp_path / "suite.yaml", vocabulary=VOCABULARY, overrides={"limits.max_duration": "soon"})
+    assert [(problem.line, problem.path) for problem in raised.value.problems] == [
+        (4, "env.1THREADS"),
+        (8, "tasks.mnist.env.SEED"),
+        (17, "targets.gpu.providers[1]"),
+        (17, "targets.gpu.limits.max_price_per_hour"),
+        (0, "limits.max_duration"),
+    ]
+
+
+def test_all_mistakes_are_told_at_once_whoever_they_belong_to(tmp_path: Path) -> None:
+    text = """\
+taks:
+  a: {run: echo, repeats: 3, measure: {loss: {beter: lower}}}
+  b: {env: [x]}
+targets:
+  t: {gpus: [RTX409], provider: vast}
+  u: {gpus: RTX4090, providers: [vats], max_cost: 3}
+wrongly: {}
+"""
+    lines = mistakes(tmp_path, text)
+    assert [line.removeprefix("suite.yaml:").split(": ", 1)[1] for line in lines[:-1]] == [
+        "taks: unknown key; did you mean `tasks`?",
+        "tasks.a.repeats: unknown key here; did you mean `repeats` at the top of the file?",
+        "tasks.a.measure.loss.better: is missing; write `better: higher` or the like",
+        "tasks.a.measure.loss.beter: unknown key; did you mean `better`?",
+        "tasks.b.run: is missing; write `run: python train.py` or the like",
+        'tasks.b.env: found a list; write a mapping, such as {EPOCHS: "3"}',
+        'targets.t.gpus[0]: unknown GPU "RTX409"; did you mean `RTX4090`, `RTX5090` or `RTX4080`?',
+        "targets.t.provider: unknown key; did you mean `providers`?",
+        "targets.u.gpus: found text; write a list, such as [RTX4090:1, cpu]",
+        'targets.u.providers[0]: unknown provider "vats"; did you mean `vast`?',
+        "targets.u.max_cost: unknown key here; did you mean `limits.max_cost`?",
+    ]
+    assert lines[-1].startswith("suite.yaml:7:1: wrongly: unknown key; the keys here are name, tasks, targets, warmup,")
+    assert ", caps, project, labels, image," in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("found", "instead", "line"),
+    [
+        (
+            "better: lower, unit: s",
+            "better: lower, work: epochs",
+            'suite.yaml:10:44: tasks.mnist.measure.epoch_seconds.work: goes with a rate, of which higher is better; leave it out, or measure "epochs" per second with better: higher',
+        ),
+        (
+            "epoch_seconds",
+            "wall_seconds",
+            "suite.yaml:10:7: tasks.mnist.measure.wall_seconds: is measured of every task anyway; leave it out, or give what the job reports another name",
+        ),
+        (
+            "epoch_seconds",
+            "usd_per_hour",
+            "suite.yaml:10:7: tasks.mnist.measure.usd_per_hour: is measured of every task anyway; leave it out, or give what the job reports another name",
+        ),
+    ],
+)
+def test_a_measure_that_would_say_nothing(tmp_path: Path, found: str, instead: str, line: str) -> None:
+    assert mistakes(tmp_path, WHOLE.replace(found, instead)) == [line]
+
+
+def test_a_limit_of_its_own_that_the_cap_could_never_hold(tmp_path: Path) -> None:
+    assert mistakes(tmp_path, WHOLE.replace("cost: 10.00", "cost: 2.99")) == [
+        "suite.yaml:14:24: tasks.gpt.limits.max_cost: $3.00 is more than the $2.99 that all runs together may cost; write at most 2.99, or a higher caps.cost"
+    ]
+    assert cell(loaded(tmp_path, WHOLE.replace("cost: 10.00", "cost: 3")), "gpt", "cpu", "local")
+    with pytest.raises(SpecError) as raised:
+        suite.load(tmp_path / "suite.yaml", vocabulary=VOCABULARY, overrides={"limits.max_cost": "4"})
+    [problem] = raised.value.problems
+    assert str(problem).startswith("command line: limits.max_cost: $4 is more than the $3 that all")
+
+
+def test_a_cap_that_leaves_less_than_a_cent_for_each_run(tmp_path: Path) -> None:
+    text = WHOLE.replace("    limits: {max_cost: 3.00}\n", "")
+    assert mistakes(tmp_path, text.replace("cost: 10.00", "cost: 0.09")) == [
+        "suite.yaml:17:14: caps.cost: $0.09 is less than a cent for each of 10 runs; write at least 0.10, or name fewer runs"
+    ]
+    for cap, share in (("0.10", "0.01"), ("0.19", "0.01"), ("0.20", "0.02")):
+        cells = loaded(tmp_path, text.replace("cost: 10.00", f"cost: {cap}")).cells
+        assert {one.spec.limits.max_cost for one in cells} == {Decimal(share)}
+
+
+def test_a_cap_that_no_run_shares_may_be_any(tmp_path: Path) -> None:
+    own = "limits: {max_cost: 0.001}\n" + WHOLE.replace("    limits: {max_cost: 3.00}\n", "")
+    assert len(loaded(tmp_path, own.replace("cost: 10.00", "cost: 0.002")).cells) == 10
+
+
+def test_a_limit_without_a_value_is_none_of_its_own(tmp_path: Path) -> None:
+    text = WHOLE.replace("max_cost: 3.00", "max_cost:")
+    assert cell(loaded(tmp_path, text), "gpt", "cpu", "local").spec.limits.max_cost == Decimal("1.00")
 
 
 def test_a_mistake_in_the_suites_own_keys(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from jobs import repeats
+from jobs.suite import ALWAYS_MEASURED
 from orchestrator.benchmarks import revision, sweeps
 from orchestrator.benchmarks.sweeps import Sweep
 from orchestrator.records import Outcome, Phase
@@ -115,6 +116,7 @@ def test_results_are_the_medians_of_the_times_that_count(living: Living) -> None
     )
     assert (seconds.value, seconds.is_main) == (15, False)
     assert (price.value, price.usd_per_hour) == (3.6, Decimal("3.60"))
+    assert {row.metric for row in rows.values()} == {"rate", *ALWAYS_MEASURED}
     assert rate.testbed["cpu_model"] == "EPYC" and rate.testbed["code"] is not None
     of_two = rows[sweep.cells[1].run_id, repeats.WALL_SECONDS]
     assert of_two.is_main, "a task that names no metric is compared by its time"
