@@ -259,9 +259,21 @@ def new_run_id(store: Store, home: Home) -> str:
 def _load(source: Path | Mapping[str, Any], overrides: Mapping[str, object]) -> tuple[Spec, bytes, Path]:
     """The spec, its text, and the folder from which its paths count."""
     if isinstance(source, Path):
-        spec = loader.load(source, vocabulary=vocabulary(), overrides=overrides)
+        try:
+            spec = loader.load(source, vocabulary=vocabulary(), overrides=overrides)
+        except SpecError:
+            _refuse_suite(source)
+            raise
         return spec, source.read_bytes(), source.absolute().parent
     return _load_content(source, overrides)
+
+
+def _refuse_suite(file: Path) -> None:
+    """A suite's keys are none of a job: one line says what it is, instead of one for each key."""
+    from jobs import suite
+
+    if suite.is_suite(file):
+        raise SubmissionError(f"{file} is a suite, not a job: `gpujob bench run {file}` takes it") from None
 
 
 def _load_content(content: Mapping[str, Any], overrides: Mapping[str, object]) -> tuple[Spec, bytes, Path]:

@@ -79,6 +79,7 @@ def rehearse(
     from orchestrator.rehearsal import simulated_clouds
 
     file = train_yaml(file)
+    _refuse_suite(file)
     home = Home(session.home.root / "rehearsals" / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}")
     names = providers or tuple(CLOUDS)
     try:
@@ -87,6 +88,17 @@ def rehearse(
             return _on(clouds, home, file, {**changes, "providers": names}, shows_prices, as_json)
     except RehearsalError as error:
         raise Stop(str(error)) from None
+
+
+def _refuse_suite(file: Path) -> None:
+    """Before any cloud is started. Raises SpecError for what cannot be read, too."""
+    from jobs import suite
+
+    if suite.is_suite(file):
+        raise Stop(
+            f"{file} is a suite, not a job: run simulated clouds by themselves, and `gpujob bench run {file}` with "
+            'their environment: docs/rehearsal.md, "With the clouds\' own tools"'
+        )
 
 
 _KIND = {"docker": "container", "process": "process", "paper": "row on paper"}

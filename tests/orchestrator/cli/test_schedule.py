@@ -231,7 +231,10 @@ def test_secrets_that_only_this_shell_has_are_named(scene: Scene, gpujob: Comman
         (("add", "job", "--cron", "0 2 * * *", "--jitter", "5"), "--jitter: "),
         (("add", "job", "--cron", "0 2 * * *", "--monthly", "0"), "--monthly: "),
         (("add", "job", "--cron", "0 2 * * *", "--name", "a b"), "--name 'a b'"),
-        (("add", "job", "--cron", "0 2 * * *", "--", "--detach"), "No such option"),
+        (
+            ("add", "job", "--cron", "0 2 * * *", "--", "--detach"),
+            "--detach is no option that `gpujob schedule add` takes",
+        ),
         (("add", "job", "--cron", "0 2 * * *", "--", "--max-cost", "x"), "limits.max_cost"),
         (("add", "job", "--cron", "0 2 * * *", "--webhook", "hooks.example.org"), "--webhook: write an address"),
         (("add", "job", "--cron", "0 2 * * *", "--apprise", "nope://x"), "--apprise: "),
