@@ -229,9 +229,9 @@ def _spell(written: Document) -> None:
 
 
 def _foreign(part: Any, model: type[Section]) -> list[str]:
-    """The keys that are neither the suite's nor train.yaml's there."""
+    """The keys that are neither the suite's nor train.yaml's there; one without a value counts as not written."""
     known = model.model_fields.keys() | Spec.model_fields
-    return [key for key in part if key not in known] if isinstance(part, dict) else []
+    return [key for key in part if key not in known and part[key] is not None] if isinstance(part, dict) else []
 
 
 def _meant(key: str) -> str | None:

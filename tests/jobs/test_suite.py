@@ -202,6 +202,10 @@ def test_a_cap_that_no_run_shares_may_be_any(tmp_path: Path) -> None:
     assert len(loaded(tmp_path, own.replace("cost: 10.00", "cost: 0.002")).cells) == 10
 
 
+def test_a_key_without_a_value_counts_as_not_written(tmp_path: Path) -> None:
+    assert len(loaded(tmp_path, WHOLE + "notes:\n").cells) == 10
+
+
 def test_a_limit_without_a_value_is_none_of_its_own(tmp_path: Path) -> None:
     text = WHOLE.replace("max_cost: 3.00", "max_cost:")
     assert cell(loaded(tmp_path, text), "gpt", "cpu", "local").spec.limits.max_cost == Decimal("1.00")
