@@ -21,6 +21,7 @@ from sqlalchemy import (
     delete,
     exists,
     insert,
+    literal,
     or_,
     select,
     update,
@@ -147,7 +148,7 @@ class Timetable:
     # Who is to be told
 
     def to_tell(self) -> list[FiringRow]:
-        """What became of times for which somebody waits now, and of whose runs all are over."""
+        """What became of times for which somebody waits now, and of whose runs all are over, or possibly still bill."""
         with self._database.read() as connection:
             return [FIRINGS.record(row) for row in connection.execute(self._to_tell)]
 
@@ -214,7 +215,7 @@ class Timetable:
 
     @cached_property
     def _to_tell(self) -> Executable:
-        goes_on = runs.c.phase != Phase.DONE
+        goes_on = and_(runs.c.phase != Phase.DONE, runs.c.possibly_billing == literal(0))
         its_run = exists().where(runs.c.id == firings.c.run_id, goes_on)
         one_of_its_sweep = exists().where(cells.c.sweep_id == firings.c.sweep_id, runs.c.id == cells.c.run_id, goes_on)
         return (

@@ -180,7 +180,7 @@ def test_many_changes_are_counted(morning: Morning, monkeypatch: pytest.MonkeyPa
     [
         ({}, "succeeded, $0.25", "success"),
         ({"outcome": Outcome.FAILED, "error": "exit code 3"}, "failed, $0.25: exit code 3", "failure"),
-        ({"possibly_billing": True}, "succeeded, $0.25, possibly still billing", "failure"),
+        ({"phase": Phase.TEARDOWN, "possibly_billing": True}, "succeeded, $0.25, possibly still billing", "failure"),
     ],
 )
 def test_a_job_says_how_it_ended(morning: Morning, changes: dict[str, Any], words: str, kind: str) -> None:
