@@ -71,7 +71,7 @@ def main_metric(measure: Mapping[str, Json]) -> str:
 def shortfalls(run: Run, rows: Iterable[ResultRow]) -> list[str]:
     """In words, what the suite asks for and the run's results lack: a metric, or some of its repeats."""
     place: Json = run.notes["sweep"]
-    wanted = int(place["repeats"])
+    wanted = int(place.get("repeats", 1))  # which sweeps of the first days did not note
     counted = {row.metric: len(row.repeats) for row in rows}
     found = {name: counted.get(name, 0) for name in place["measure"] or [repeats.WALL_SECONDS]}
     return [
