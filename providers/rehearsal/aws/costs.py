@@ -75,17 +75,24 @@ def _rows(cloud: AwsCloud) -> Iterator[Row]:
 
 
 def _within(line: Line, start: datetime, end: datetime, now: datetime) -> tuple[Decimal, Decimal]:
-    """The part of a line that falls into a period; what a minimum adds is in the period of its begin."""
+    """The part of a line that falls into a period; what was counted, or a minimum adds, is in the period of its begin.
+
+    The parts of all periods add up to the line.
+    """
     over = line.end or now
-    first, last = max(start, line.start), min(end, over)
-    if last <= first and not (start <= line.start < end):
-        return Decimal(0), Decimal(0)
-    whole = line.quantity(now)
-    share = whole
-    if start > line.start or end < over:
-        seconds = Decimal(str(max(0.0, (last - first).total_seconds())))
-        share = min(whole, seconds * line.rate.units_per_hour / 3600) if line.units is None else Decimal(0)
+    if start <= line.start < end:
+        share = line.quantity(now) - _used(line, end, over)
+    else:
+        share = _used(line, max(start, line.start), min(end, over))
     return share * line.rate.usd_per_unit, share
+
+
+def _used(line: Line, first: datetime, last: datetime) -> Decimal:
+    """By its clock, in a part of its time that is not its begin."""
+    if line.units is not None:
+        return Decimal(0)
+    seconds = Decimal(str(max(0.0, (last - first).total_seconds())))
+    return seconds * line.rate.units_per_hour / 3600
 
 
 def _passes(row: Row, rule: Mapping[str, Any] | None) -> bool:

@@ -219,6 +219,24 @@ def test_cost_explorer_knows_the_bill_by_usage_type(account: Account) -> None:
     assert found["BoxUsage:g5.xlarge"] == pytest.approx(A10G * 3000 / 3600, abs=Decimal("1e-8"))
 
 
+@pytest.mark.parametrize("seconds", [30, 3000], ids=["less than the minimum", "more"])
+def test_the_days_of_cost_explorer_add_up_to_the_bill(account: Account, seconds: int) -> None:
+    """Of a machine that runs at midnight, too: what a minimum adds is on the day of its begin."""
+    now = account.clock()
+    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    account.advance((midnight - now).total_seconds() - 27)
+    instance_id = account.running()
+    account.advance(seconds)
+    account.ended(instance_id)
+    account.advance(9 * 3600)
+    days = explored(account, GroupBy=[{"Type": "DIMENSION", "Key": "USAGE_TYPE"}])
+    assert len([day for day in days if day["Groups"]]) == 2
+    billed = max(seconds, 60) * A10G / 3600
+    assert by_type(days)["BoxUsage:g5.xlarge"] == pytest.approx(billed, abs=Decimal("1e-8"))
+    total = sum((cost(account, instance_id, meter) for meter in ("compute", "disk", "address")), Decimal(0))
+    assert sum(by_type(days).values()) == pytest.approx(total, abs=Decimal("1e-8"))
+
+
 def test_cost_explorer_is_hours_late(account: Account) -> None:
     account.ended(account.running())
     by_usage = [{"Type": "DIMENSION", "Key": "USAGE_TYPE"}]
