@@ -44,7 +44,7 @@ _SHARE = {"aws": 3, "runpod": 4, "vast": 1}  # Vast.ai takes a create every 4.5 
 class Outcome:
     """What it came to. Money in US dollars."""
 
-    runs: int
+    runs: int  # that were submitted and are over: a run under which the reaper books what it ended is none of them
     kills: int
     machines: int
     seconds: float
@@ -211,7 +211,7 @@ class Crowd:
     def _outcome(self, store: Store, problems: Sequence[str], seconds: float) -> Outcome:
         made = self.clouds.made()
         return Outcome(
-            runs=sum(run.is_over for run in store.runs()),
+            runs=sum(run.is_over for run in store.runs() if run.id in self._plans),
             kills=self.kills,
             machines=len(made),
             seconds=seconds,
