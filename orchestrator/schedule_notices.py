@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC
 
 from orchestrator import ledger, notices
-from orchestrator.firings import Fired, fired
+from orchestrator.firings import fired
 from orchestrator.notices import NotDelivered, Notice
 from orchestrator.records import FiringKind, Json
 from orchestrator.reports import words
@@ -20,6 +20,7 @@ from orchestrator.services import Kind
 from orchestrator.store.errors import StoreError
 from orchestrator.store.rows import FiringRow, ScheduleRow, Told
 from orchestrator.store.store import Store
+from orchestrator.together import Together
 from orchestrator.world import World
 
 MOST_LINES = 20  # of changes, of missing results, and of what to rent; the rest is counted
@@ -99,14 +100,14 @@ def _due(world: World) -> list[tuple[ScheduleRow, FiringRow]]:
     return [(ours[firing.schedule_id], firing) for firing in firings if firing.schedule_id in ours]
 
 
-def _of_job(schedule: ScheduleRow, made: Fired) -> _Words:
+def _of_job(schedule: ScheduleRow, made: Together) -> _Words:
     run = made.runs[0]
     why = f": {one_line(run.error)}" if run.error else ""
     head = f"{schedule.name} {run.id}: {words.state(run)}, {money(made.usd)}{_billing(made)}{why}"
     return _Words(head, "failure" if made.failed or run.possibly_billing else "success")
 
 
-def _of_sweep(store: Store, schedule: ScheduleRow, sweep_id: str, made: Fired) -> _Words:
+def _of_sweep(store: Store, schedule: ScheduleRow, sweep_id: str, made: Together) -> _Words:
     from orchestrator.benchmarks import gate, keeping
     from orchestrator.benchmarks.overview import overview
     from orchestrator.benchmarks.series import cell_words
@@ -119,7 +120,7 @@ def _of_sweep(store: Store, schedule: ScheduleRow, sweep_id: str, made: Fired) -
     parts += [f"results of {plural(len(verdict.missing), 'run')} are missing"] if verdict.missing else []
     parts += [plural(len(verdict.changes), "change") if verdict.changes else "nothing changed", money(made.usd)]
     named = f" (schedule {schedule.name})" if schedule.name != sweep.suite else ""
-    is_bad = made.failed or verdict.missing or verdict.worse or any(run.possibly_billing for run in made.runs)
+    is_bad = made.failed or verdict.missing or verdict.worse or made.is_possibly_billing
     return _Words(
         f"{sweep.suite} {sweep.id}{named}: {', '.join(parts)}{_billing(made)}",
         "failure" if is_bad else "warning" if verdict.changes else "success",
@@ -129,8 +130,8 @@ def _of_sweep(store: Store, schedule: ScheduleRow, sweep_id: str, made: Fired) -
     )
 
 
-def _billing(made: Fired) -> str:
-    return ", possibly still billing" if any(run.possibly_billing for run in made.runs) else ""
+def _billing(made: Together) -> str:
+    return ", possibly still billing" if made.is_possibly_billing else ""
 
 
 def _bounded(lines: Sequence[str]) -> list[str]:
@@ -138,7 +139,7 @@ def _bounded(lines: Sequence[str]) -> list[str]:
     return [*lines[:MOST_LINES], f"and {rest} more"] if rest > 0 else list(lines)
 
 
-def _document(schedule: ScheduleRow, firing: FiringRow, made: Fired, told: _Words) -> Json:
+def _document(schedule: ScheduleRow, firing: FiringRow, made: Together, told: _Words) -> Json:
     return {
         "schedule": schedule.name,
         "planned_at": firing.planned_at.isoformat(),

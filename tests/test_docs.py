@@ -26,7 +26,6 @@ from orchestrator.cli.exit_codes import MEANINGS
 from orchestrator.cli.group import COMMANDS, gpujob
 from orchestrator.cli.session import Session
 from orchestrator.clouds import Checked
-from orchestrator.firings import Fired
 from orchestrator.placement import Ranked, Ranking
 from orchestrator.price_series import Paid, Series, Step
 from orchestrator.reaper import Found, Verdict
@@ -34,6 +33,7 @@ from orchestrator.records import FiringKind
 from orchestrator.reports.price_chart import History
 from orchestrator.store.rows import BudgetRow, CellRow, ChangeRow, FiringRow, ResultRow, ScheduleRow, SweepRow
 from orchestrator.submission import Plan
+from orchestrator.together import Together
 from providers.base import Check, Instance, InstanceStatus, Offer
 from providers.rehearsal.faults import ON_MACHINES, ON_THE_WIRE, Fault
 from tests.orchestrator.scene import START, Scene
@@ -114,7 +114,7 @@ def test_every_field_of_json_is_documented(tmp_path: Path) -> None:
     plan_of_times = schedule()
     assert set(documents.schedule_document(plan_of_times, Decimal(0), None)) == fields("schedule list")
     fired = FiringRow(schedule_id="s-1", planned_at=START, at=START, kind=FiringKind.FIRED)
-    assert set(documents.firing_document(fired, Fired())) == fields("schedule list", 1)
+    assert set(documents.firing_document(fired, Together())) == fields("schedule list", 1)
     assert set(documents.coming_document(START, START)) == fields("schedule next")
     assert set(documents.artifact_document(FileEntry("a", 1, 0, "x"))) == fields("artifacts")
     [point] = documents.metrics_document(series(scene.home.run(run.id).metrics))["loss"]
@@ -131,7 +131,7 @@ def test_every_field_of_a_benchmark_is_documented(tmp_path: Path) -> None:
     row = ResultRow(run_id=run.id, metric="m", value=1.0, **at)
     sweep = SweepRow(id="b-1", suite="s", file="f", host="h", created_at=START)
     cell = CellRow(sweep_id="b-1", number=0, run_id=run.id, task="t", target="cpu", gpu="cpu", provider="local")
-    shown = bench_documents.sweep(sweep, [cell], {run.id: run}, {run.id: Decimal(0)}, {run.id: [row]})
+    shown = bench_documents.sweep(sweep, [cell], Together((run,), {}, {run.id: Decimal(0)}), {run.id: [row]})
     assert set(shown) == fields("bench show")
     assert set(shown["runs"][0]) == fields("bench show", 1)
     [pair] = bench_documents.comparison([Pair("t", Measured(row, 1.0, Decimal(0)), Measured(row, 2.0, None))], ())[

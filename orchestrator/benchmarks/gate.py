@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from orchestrator.benchmarks import results, series
 from orchestrator.benchmarks.results import USD_PER_HOUR
 from orchestrator.records import Outcome, Run
+from orchestrator.reports import words
 from orchestrator.store.rows import CellRow, ChangeRow, ResultRow, SweepRow
 from orchestrator.store.store import Store
 
@@ -47,7 +48,7 @@ class Verdict:
 
 def judge(store: Store, sweep: SweepRow) -> Verdict:
     """Of a sweep, as far as it is over."""
-    cells = store.benchmarks.cells([sweep.id])
+    cells = store.benchmarks.cells(sweep.id)
     runs = {run.id: run for run in store.some_runs([cell.run_id for cell in cells])}
     over = [cell for cell in cells if runs[cell.run_id].is_over]
     measured: dict[str, dict[str, ResultRow]] = defaultdict(dict)
@@ -70,5 +71,5 @@ def _lacks(run: Run, measured: Iterable[ResultRow]) -> str | None:
     """Why results of a run that is over are missing; None where it has all."""
     if run.outcome is Outcome.SUCCEEDED:
         return ", ".join(results.shortfalls(run, measured)) or None
-    outcome = run.outcome.value.replace("_", " ") if run.outcome else "no outcome"
+    outcome = words.state(run)
     return f"{outcome}: {run.error}" if run.error and run.error != outcome else outcome

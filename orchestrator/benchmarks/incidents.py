@@ -17,6 +17,7 @@ from orchestrator.records import Attempt, AttemptOutcome, Event, Outcome, Run
 from orchestrator.reports import words
 from orchestrator.store.rows import CellRow, ResultRow
 from orchestrator.store.store import Store
+from orchestrator.together import Together
 
 # A run's own end: a lost machine is another attempt's, if there is one.
 _LOST = (
@@ -54,8 +55,7 @@ class Incident:
 def of(
     store: Store,
     cells: Sequence[CellRow],
-    runs: Mapping[str, Run],
-    attempts: Mapping[str, Sequence[Attempt]],
+    its: Together,
     results: Iterable[ResultRow],
 ) -> list[Incident]:
     """Of all these cells' runs, the newest first."""
@@ -64,27 +64,26 @@ def of(
         measured[row.run_id].append(row)
     found: list[Incident] = []
     for cell in cells:
-        run = runs[cell.run_id]
-        found += _of_machines(store, cell, attempts[run.id])
+        run = its.by_id[cell.run_id]
+        found += _of_machines(store, cell, its.attempts[run.id])
         if run.is_over and (incident := _of_end(cell, run, measured[run.id])) is not None:
             found.append(incident)
-    found += _unanswered({cell.run_id: cell for cell in cells}, store.events_of(list(runs), "offer"))
+    found += _unanswered({cell.run_id: cell for cell in cells}, store.events_of(list(its.by_id), "offer"))
     return sorted(found, key=lambda one: (one.at, one.run_id), reverse=True)
 
 
 def _of_machines(store: Store, cell: CellRow, attempts: Sequence[Attempt]) -> Iterator[Incident]:
-    lost = [attempt for attempt in attempts if attempt.outcome in _LOST]
+    lost = [(attempt, attempt.outcome) for attempt in attempts if attempt.outcome in _LOST]
     charges = store.charges(run_id=cell.run_id) if lost else []
-    for attempt in lost:
+    for attempt, outcome in lost:
         usd = ledger.total(charge for charge in charges if charge.attempt == attempt.number)
-        kind = str(attempt.outcome).replace("_", " ")
         after = attempt.number < attempts[-1].number
         where = f"{words.place(attempt)} {words.hardware(attempt.offer)}"
         yield Incident(
             at=_ended(attempt),
             sweep_id=cell.sweep_id,
             run_id=cell.run_id,
-            kind=kind,
+            kind=words.outcome(outcome),
             text=f"{cell_words(cell)}: attempt {attempt.number} on {where}, "
             f"{_lasted(attempt)}{words.money(usd)}{f'; attempt {attempt.number + 1} followed' if after else ''}",
         )

@@ -7,15 +7,14 @@ are those that were noticed when the results came. Knows no HTML and no terminal
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from functools import cached_property
-from itertools import pairwise
+from itertools import chain, pairwise
 from statistics import median
 
-from orchestrator import spending
+from orchestrator import together
 from orchestrator.benchmarks import change_points, incidents, units
 from orchestrator.benchmarks.change_points import ChangePoint
 from orchestrator.benchmarks.incidents import Incident
@@ -24,20 +23,17 @@ from orchestrator.benchmarks.series import LONGEST, Series
 from orchestrator.benchmarks.series import of as series_of
 from orchestrator.benchmarks.series import task as task_of
 from orchestrator.benchmarks.value import Price, prices
-from orchestrator.records import Outcome, Run
 from orchestrator.store.rows import ChangeRow, ResultRow, SweepRow
 from orchestrator.store.store import Store
+from orchestrator.together import Together
 
 
 @dataclass(frozen=True, kw_only=True)
 class Night:
-    """One sweep: how many jobs it had, how many of them succeeded and go on still, and what all have cost by now."""
+    """One sweep and its runs."""
 
     row: SweepRow
-    jobs: int
-    succeeded: int
-    going: int
-    usd: Decimal
+    its: Together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,48 +108,31 @@ class Overview:
     """Of one suite: its sweeps and changes the newest first, its series by task and metric."""
 
     suite: str
+    its: Together
     nights: tuple[Night, ...]
     tracks: tuple[Track, ...]
     changes: tuple[Change, ...]
     incidents: tuple[Incident, ...]
     prices: tuple[Price, ...]
 
-    @property
-    def usd(self) -> Decimal:
-        """What all these sweeps have cost by now."""
-        return sum((night.usd for night in self.nights), Decimal(0))
-
 
 def overview(store: Store, suite: str, *, sweeps: int = 90, since: datetime | None = None) -> Overview:
     """Of the last `sweeps` sweeps of a suite, and of them those that began at `since` or later. Raises StoreError."""
     newest = store.benchmarks.sweeps(suite=suite, limit=sweeps)
     rows = [row for row in newest if since is None or row.created_at >= since]
-    cells = store.benchmarks.cells([row.id for row in rows])
-    runs = {run.id: run for run in store.some_runs([cell.run_id for cell in cells])}
+    cells = store.benchmarks.cells_of([row.id for row in rows])
+    every = together.load(store, [cell.run_id for its in cells.values() for cell in its])
     found = store.benchmarks.results(suite=suite, since=rows[-1].created_at) if rows else []
-    results = [row for row in found if row.run_id in runs]
+    results = [row for row in found if row.run_id in every.by_id]
     tracks = _tracks(results, store.benchmarks.changes(suite))
-    attempts = store.attempts_of(list(runs))
-    spent = spending.spent(store, list(runs.values()), attempts)
     return Overview(
         suite=suite,
-        nights=tuple(
-            _night(row, [runs[cell.run_id] for cell in cells if cell.sweep_id == row.id], spent) for row in rows
-        ),
+        its=every,
+        nights=tuple(Night(row=row, its=every.part(cell.run_id for cell in cells[row.id])) for row in rows),
         tracks=tracks,
         changes=tuple(_changes(tracks)),
-        incidents=tuple(incidents.of(store, cells, runs, attempts, results)),
+        incidents=tuple(incidents.of(store, [*chain(*cells.values())], every, results)),
         prices=tuple(prices([(track.series, track.levels[-1][0]) for track in tracks])),
-    )
-
-
-def _night(row: SweepRow, runs: Collection[Run], spent: Mapping[str, Decimal]) -> Night:
-    return Night(
-        row=row,
-        jobs=len(runs),
-        succeeded=sum(run.outcome is Outcome.SUCCEEDED for run in runs),
-        going=sum(not run.is_over for run in runs),
-        usd=sum((spent[run.id] for run in runs), Decimal(0)),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 
 from orchestrator import ledger
 from orchestrator.benchmarks import claims as claimed
@@ -12,16 +11,16 @@ from orchestrator.benchmarks import series as all_series
 from orchestrator.benchmarks.change_points import TELLING
 from orchestrator.benchmarks.gate import Verdict
 from orchestrator.cli.documents import utc_text
-from orchestrator.records import Json, Run
+from orchestrator.records import Json
 from orchestrator.reports import words
 from orchestrator.store.rows import CellRow, ChangeRow, ResultRow, SweepRow
+from orchestrator.together import Together
 
 
 def sweep(
     row: SweepRow,
     cells: Sequence[CellRow],
-    runs: Mapping[str, Run],
-    costs: Mapping[str, Decimal],
+    its: Together,
     results: Mapping[str, Sequence[ResultRow]],
 ) -> Json:
     """A suite that was run once, with its runs and what they measured."""
@@ -31,8 +30,8 @@ def sweep(
         "created_at": utc_text(row.created_at),
         "commit": row.commit,
         "cap_usd": None if row.cap_usd is None else ledger.plain(row.cap_usd),
-        "cost_usd": ledger.plain(sum(costs.values(), Decimal(0))),
-        "runs": [_cell(cell, runs[cell.run_id], costs[cell.run_id], results.get(cell.run_id, ())) for cell in cells],
+        "cost_usd": ledger.plain(its.usd),
+        "runs": [_cell(cell, its, results.get(cell.run_id, ())) for cell in cells],
     }
 
 
@@ -195,7 +194,8 @@ def _inline(text: str) -> str:
     return words.one_line(text).replace("|", "\\|")
 
 
-def _cell(cell: CellRow, run: Run, cost: Decimal, results: Sequence[ResultRow]) -> Json:
+def _cell(cell: CellRow, its: Together, results: Sequence[ResultRow]) -> Json:
+    run = its.by_id[cell.run_id]
     return {
         "run_id": run.id,
         "task": cell.task,
@@ -205,7 +205,7 @@ def _cell(cell: CellRow, run: Run, cost: Decimal, results: Sequence[ResultRow]) 
         "phase": run.phase.value,
         "outcome": run.outcome.value if run.outcome else None,
         "error": run.error,
-        "cost_usd": ledger.plain(cost),
+        "cost_usd": ledger.plain(its.costs[run.id]),
         "results": [result(row) for row in results],
     }
 

@@ -17,7 +17,7 @@ from orchestrator.cli import bench_views, exit_codes, job_options
 from orchestrator.cli.attend import heard_ctrl_c
 from orchestrator.cli.budget import check_budgets
 from orchestrator.cli.errors import Stop
-from orchestrator.cli.output import can_ask, data, data_json, say
+from orchestrator.cli.output import can_ask, data, say
 from orchestrator.cli.session import Session
 from orchestrator.records import Run
 from orchestrator.reports import words
@@ -67,12 +67,10 @@ def run(session: Session, file: Path, options: Sequence[str], ways: Ways) -> int
         lines = [f"  gpujob {command} {sweep.row.id}" for command in ("bench show", "wait", "cancel")]
         say("\n".join(["\nDetached: the sweep goes on.", *lines]))
         return exit_codes.INTERRUPTED
-    if ways.as_json:
-        data_json(bench_views.sweep_document(session, sweep.row))
-    else:
-        bench_views.print_sweep(session, sweep.row)
+    verdict = gate.judge(session.store, sweep.row)
+    bench_views.show_sweep(session, verdict, as_json=ways.as_json)
     codes = [exit_codes.exit_code(one) for one in over]
-    lacks = exit_codes.INCOMPLETE if gate.judge(session.store, sweep.row).missing else exit_codes.DONE
+    lacks = exit_codes.INCOMPLETE if verdict.missing else exit_codes.DONE
     return next((code for code in codes if code != exit_codes.DONE), lacks)
 
 
@@ -126,6 +124,6 @@ def _again(session: Session, run: Run) -> str:
     if run.attempt < 2:
         return ""
     lost = next((one for one in session.store.attempts(run.id) if one.number == run.attempt - 1), None)
-    how = str(lost.outcome).replace("_", " ") if lost and lost.outcome else "another one"
+    how = words.outcome(lost.outcome) if lost and lost.outcome else "another one"
     why = f": {words.one_line(lost.error)}" if lost and lost.error else ""
     return f" again, attempt {run.attempt} after {how}{why}"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
 
-from orchestrator import spending
+from orchestrator import together
 from orchestrator.benchmarks import claims as claimed
 from orchestrator.benchmarks import comparing, keeping, series, units
 from orchestrator.benchmarks import gate as gates
@@ -17,80 +16,82 @@ from orchestrator.cli import bench_documents, exit_codes
 from orchestrator.cli.errors import Stop
 from orchestrator.cli.output import data, data_json, layout, say
 from orchestrator.cli.session import Session
-from orchestrator.records import Json, Run
+from orchestrator.records import Json
 from orchestrator.reports import words
 from orchestrator.reports.plot import sparkline
 from orchestrator.reports.table import Cell, Column, Table
+from orchestrator.reports.text import status, status_of_all
 from orchestrator.store.rows import CellRow, ResultRow, SweepRow
+from orchestrator.together import Together
 
 
 def show_list(session: Session, suite: str | None, *, as_json: bool) -> int:
     """Every sweep, the newest first."""
     rows = session.store.benchmarks.sweeps(suite=suite)
     if as_json:
-        data_json([sweep_document(session, row) for row in rows])
+        data_json(_documents(session, rows))
         return exit_codes.DONE
     if not rows:
         say("No suite has been run yet: gpujob bench run suite.yaml")
         return exit_codes.DONE
     columns = (Column("SWEEP"), Column("SUITE"), Column("WHEN"), Column("RUNS", right=True), Column("STATUS"))
     noticed = Counter(change.noticed_by for change in session.store.benchmarks.changes(suite))
-    lines = []
-    for row in rows:
-        runs = _runs(session, row)
-        cost = words.money(_total(_costs(session, runs)))
-        changed = sum(noticed[run.id] for run in runs)
-        told = words.plural(changed, "change") if changed else "-"
-        lines.append(
-            (row.id, row.suite, words.moment(row.created_at), str(len(runs)), words.state_of_all(runs), told, cost)
-        )
+    lines: list[Sequence[Cell | str]] = []
+    cells = session.store.benchmarks.cells_of([row.id for row in rows])
+    for row, its in zip(rows, _together(session, cells), strict=True):
+        changed = sum(noticed[run.id] for run in its.runs)
+        head = (row.id, row.suite, words.moment(row.created_at), str(len(its.runs)), status_of_all(its.runs))
+        lines.append((*head, words.plural(changed, "change") if changed else "-", words.money(its.usd)))
     data(Table((*columns, Column("NOTICED"), Column("COST", right=True)), lines).text(**layout()))
     return exit_codes.DONE
 
 
 def show_one(session: Session, subject: str | None, *, as_json: bool) -> int:
     """One sweep with its results."""
-    row = _find(session, subject)
-    if as_json:
-        data_json(sweep_document(session, row))
-    else:
-        print_sweep(session, row)
+    show_sweep(session, gates.judge(session.store, _find(session, subject)), as_json=as_json)
     return exit_codes.DONE
 
 
-def print_sweep(session: Session, row: SweepRow) -> None:
-    """Its results as a table, what changed with them, and which of them are missing, and why."""
-    runs = {run.id: run for run in _runs(session, row)}
-    costs = _costs(session, list(runs.values()))
-    results = _results_by_run(session, row)
+def show_sweep(session: Session, verdict: gates.Verdict, *, as_json: bool) -> None:
+    """A sweep's results, what changed with them, and which of them are missing, and why."""
+    if as_json:
+        [document] = _documents(session, [verdict.sweep])
+        data_json(document)
+    else:
+        _print_sweep(session, verdict)
+
+
+def _print_sweep(session: Session, verdict: gates.Verdict) -> None:
+    row, cells = verdict.sweep, session.store.benchmarks.cells(verdict.sweep.id)
+    its = together.load(session.store, [cell.run_id for cell in cells])
+    results = _results_by_run(session, [row])
     titles = ("TASK", "TARGET", "MACHINE", "METRIC", "RUN", "STATUS")
     columns = [Column(title) for title in titles] + [Column("VALUE", right=True), Column("COST", right=True)]
     lines: list[Sequence[Cell | str]] = []
-    for cell in session.store.benchmarks.cells([row.id]):
-        run, found = runs[cell.run_id], results.get(cell.run_id, [])
-        status = Cell(words.state(run), "good" if found else "")
+    for cell in cells:
+        run, found = its.by_id[cell.run_id], results.get(cell.run_id, [])
         for number, one in enumerate(found or [None]):
             head = (cell.task, cell.target, _machine(cell, one)) if number == 0 else ("", "", "")
-            end = (run.id, status) if number == 0 else ("", "")
-            cost = words.money(costs[run.id]) if number == 0 else ""
+            end = (run.id, status(run)) if number == 0 else ("", "")
+            cost = words.money(its.costs[run.id]) if number == 0 else ""
             lines.append((*head, one.metric if one else "", *end, _value(one) if one else "", cost))
     data(Table(columns, lines).text(**layout()))
-    verdict = gates.judge(session.store, row)
     for change, first in verdict.changes:
         data(words.one_line(f"{first.at:%Y-%m-%d}: {keeping.words(first, change)}"))
     for lack in verdict.missing:
         say(f"{lack.cell.run_id}  {series.cell_words(lack.cell)}: {words.one_line(lack.why)}")
-    for line in _without_image(session, runs.values()):
+    for line in _without_image(its):
         say(line)
     caps = f" (caps.cost: {words.money(row.cap_usd)})" if row.cap_usd is not None else ""
-    say(f"{row.id}: {words.state_of_all(list(runs.values()))}, {words.money(_total(costs))}{caps}")
+    say(f"{row.id}: {status_of_all(its.runs).text}, {words.money(its.usd)}{caps}")
 
 
-def _without_image(session: Session, runs: Collection[Run]) -> Iterator[str]:
+def _without_image(its: Together) -> Iterator[str]:
     """Which jobs ran as processes although they have an image: their figures are of another PyTorch."""
-    for run_id, attempts in session.store.attempts_of([run.id for run in runs]).items():
+    for run in its.runs:
+        attempts = its.attempts[run.id]
         if attempts and (image := attempts[-1].notes.get("without_image")) is not None:
-            yield words.one_line(f"{run_id}  ran as a process, not in {image}, which could not be used there")
+            yield words.one_line(f"{run.id}  ran as a process, not in {image}, which could not be used there")
 
 
 def compare(session: Session, machines: Sequence[str], *, suite: str | None, claims: Path | None, as_json: bool) -> int:
@@ -205,13 +206,6 @@ def gate(session: Session, subject: str | None, *, as_json: bool) -> int:
     return exit_codes.INCOMPLETE if verdict.missing or verdict.still_going else exit_codes.DONE
 
 
-def sweep_document(session: Session, row: SweepRow) -> Json:
-    runs = _runs(session, row)
-    costs = _costs(session, runs)
-    cells = session.store.benchmarks.cells([row.id])
-    return bench_documents.sweep(row, cells, {run.id: run for run in runs}, costs, _results_by_run(session, row))
-
-
 def _no_series(session: Session, suite: str | None, metric: str | None) -> str:
     """What there is instead."""
     rows = session.store.benchmarks.results()
@@ -248,24 +242,28 @@ def _side(measured: Sequence[comparing.Measured], name: str) -> list[comparing.M
     raise Stop(f"there are no results of {name!r}; there are of {', '.join(known)}")
 
 
-def _runs(session: Session, row: SweepRow) -> list[Run]:
-    return session.store.some_runs([cell.run_id for cell in session.store.benchmarks.cells([row.id])])
+def _together(session: Session, cells: Mapping[str, Sequence[CellRow]]) -> list[Together]:
+    """The runs of each sweep."""
+    return together.load_each(session.store, [[cell.run_id for cell in its] for its in cells.values()])
 
 
-def _costs(session: Session, runs: Sequence[Run]) -> dict[str, Decimal]:
-    return spending.spent(session.store, runs, session.store.attempts_of([run.id for run in runs]))
+def _documents(session: Session, rows: Sequence[SweepRow]) -> list[Json]:
+    results = _results_by_run(session, rows)
+    cells = session.store.benchmarks.cells_of([row.id for row in rows])
+    its = _together(session, cells)
+    return [bench_documents.sweep(row, cells[row.id], runs, results) for row, runs in zip(rows, its, strict=True)]
 
 
-def _total(costs: Mapping[str, Decimal]) -> Decimal:
-    return sum(costs.values(), Decimal(0))
-
-
-def _results_by_run(session: Session, row: SweepRow) -> dict[str, list[ResultRow]]:
+def _results_by_run(session: Session, rows: Sequence[SweepRow]) -> dict[str, list[ResultRow]]:
+    """Of these sweeps' runs and maybe of others, each run's main one first."""
+    if not rows:
+        return {}
     found: dict[str, list[ResultRow]] = {}
-    for one in session.store.benchmarks.results(suite=row.suite, since=row.created_at):
-        if one.sweep_id == row.id:
-            found.setdefault(one.run_id, []).append(one)
-    return {run_id: sorted(rows, key=lambda one: not one.is_main) for run_id, rows in found.items()}
+    suites = {row.suite for row in rows}
+    suite = suites.pop() if len(suites) == 1 else None
+    for one in session.store.benchmarks.results(suite=suite, since=min(row.created_at for row in rows)):
+        found.setdefault(one.run_id, []).append(one)
+    return {run_id: sorted(those, key=lambda one: not one.is_main) for run_id, those in found.items()}
 
 
 def _machine(cell: CellRow, result: ResultRow | None) -> str:

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from orchestrator.budgets import Account
     from orchestrator.cli.session import Session
     from orchestrator.clouds import Checked
-    from orchestrator.firings import Fired
     from orchestrator.outlook import Outlook
     from orchestrator.placement import Ranked
     from orchestrator.price_series import Paid, Series
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from orchestrator.reports.price_chart import History
     from orchestrator.store.rows import FiringRow, ScheduleRow, Told
     from orchestrator.submission import Plan
+    from orchestrator.together import Together
 
 Json = dict[str, Any]
 
@@ -189,7 +189,7 @@ def schedule_state(schedule: ScheduleRow) -> str:
     return "over" if schedule.planned_at is None else "active"
 
 
-def firing_document(firing: FiringRow, made: Fired) -> Json:
+def firing_document(firing: FiringRow, made: Together) -> Json:
     """What became of one time of a schedule."""
     return {
         "planned_at": utc_text(firing.planned_at),

@@ -20,12 +20,13 @@ from orchestrator.cli.documents import (
 )
 from orchestrator.cli.output import data, data_json, layout, say
 from orchestrator.cli.session import Session
-from orchestrator.firings import Fired, fired
+from orchestrator.firings import fired
 from orchestrator.records import FiringKind, Json
 from orchestrator.reports import words
 from orchestrator.reports.table import Cell, Column, Table, Tone
 from orchestrator.reports.text import status, status_of_all
 from orchestrator.store.rows import FiringRow, ScheduleRow
+from orchestrator.together import Together
 
 MOST_FIRINGS = 100  # of one schedule that are shown; --json has as many
 COMING = 5
@@ -133,7 +134,7 @@ def _firings_table(session: Session, row: ScheduleRow, firings: list[FiringRow])
     return Table(columns, rows).text(**layout())
 
 
-def _status(firing: FiringRow, made: Fired) -> Cell | str:
+def _status(firing: FiringRow, made: Together) -> Cell | str:
     if not made.runs:
         return ""
     return status(made.runs[0]) if firing.sweep_id is None else status_of_all(made.runs)

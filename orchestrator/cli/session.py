@@ -93,7 +93,7 @@ class Session:
         return text
 
     def _of_sweep(self, sweep_id: str) -> list[Run]:
-        ids = [cell.run_id for cell in self.store.benchmarks.cells([sweep_id])]
+        ids = [cell.run_id for cell in self.store.benchmarks.cells(sweep_id)]
         runs = {run.id: run for run in self.store.some_runs(ids)}
         return [runs[run_id] for run_id in ids]
 

@@ -20,6 +20,7 @@ from orchestrator.phases.renting import LISTING_LAG, look_up, note_unclear, writ
 from orchestrator.phases.running import fate, pull_checkpoint, read_metrics, values_to_hide
 from orchestrator.phases.visit import Next, Visit
 from orchestrator.records import AttemptOutcome, Json, Outcome, Phase
+from orchestrator.reports import words
 from orchestrator.reports.html import write_report
 from orchestrator.same_account import AnotherAccount
 from orchestrator.settlement import is_final, machine_of
@@ -295,7 +296,7 @@ def _finish(visit: Visit, verdict: Json) -> Next:
         if visit.attempt is not None and visit.attempt.exit is not None:
             code = visit.attempt.exit.get("exit_code")
             run.exit_code = code if isinstance(code, int) and 0 <= code < 256 else None
-        visit.note("outcome", run.outcome.value.replace("_", " "), outcome=run.outcome.value)
+        visit.note("outcome", words.outcome(run.outcome), outcome=run.outcome.value)
         visit.commit()
     _report(visit)
     visit.folder.key.unlink(missing_ok=True)

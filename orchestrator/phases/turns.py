@@ -57,7 +57,7 @@ def _others(visit: Visit, place: Json) -> tuple[Decimal, Decimal]:
     Those that come later and have no machine yet do not count: for them this one does.
     """
     store = visit.world.store
-    numbers = {cell.run_id: cell.number for cell in store.benchmarks.cells([place["id"]])}
+    numbers = {cell.run_id: cell.number for cell in store.benchmarks.cells(place["id"])}
     others = [run for run in store.some_runs(list(numbers)) if run.id != visit.run.id]
     over = store.spent([run.id for run in others if run.is_over])
     coming = [_most(run) for run in others if not run.is_over and (run.attempt or numbers[run.id] < place["number"])]

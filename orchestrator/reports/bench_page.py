@@ -21,6 +21,7 @@ from orchestrator.reports.figures import card
 from orchestrator.reports.page import page as whole_page
 from orchestrator.reports.page import safe
 from orchestrator.reports.svg import Axes, Curve, line_chart
+from orchestrator.together import Together
 
 MOST_SERIES = 200
 MOST_INCIDENTS = 30
@@ -76,17 +77,20 @@ def _span(nights: Sequence[Night]) -> str:
     return first if first == last else f"{first} to {last}"
 
 
+def _succeeded(its: Together, noun: str = "") -> str:
+    return f"{len(its.succeeded):,} of {len(its.runs):,}{noun}"
+
+
 def _key_figures(view: Overview) -> str:
     if not view.nights:
         return ""
-    newest = view.nights[0]
-    jobs, succeeded = (sum(getattr(night, name) for night in view.nights) for name in ("jobs", "succeeded"))
-    going = f", {newest.going} go on" if newest.going else ""
+    newest = view.nights[0].its
+    going = f", {len(newest.going)} go on" if newest.going else ""
     shown = [
         ("Since the first night", summary(view.changes), ""),
-        ("Last night", f"{newest.succeeded} of {newest.jobs} jobs", f"succeeded{going}, {words.money(newest.usd)}"),
-        ("All nights", f"{succeeded:,} of {jobs:,} jobs", "succeeded"),
-        ("Cost", words.money(view.usd), f"{words.money(view.usd / len(view.nights))} a night"),
+        ("Last night", _succeeded(newest, " jobs"), f"succeeded{going}, {words.money(newest.usd)}"),
+        ("All nights", _succeeded(view.its, " jobs"), "succeeded"),
+        ("Cost", words.money(view.its.usd), f"{words.money(view.its.usd / len(view.nights))} a night"),
     ]
     items = (
         f"<div><dt>{name}</dt><dd>{safe(value)}<small>{safe(note)}</small></dd></div>" for name, value, note in shown
@@ -198,7 +202,7 @@ def _nights(nights: Sequence[Night]) -> str:
     rows = "".join(
         f'<tr><td class="keep">{words.moment(night.row.created_at)}</td><td>{safe(night.row.id)}</td>'
         f'<td class="mono">{safe(night.row.commit or "-")}</td>'
-        f'<td class="n">{night.succeeded} of {night.jobs}</td><td class="n">{words.money(night.usd)}</td></tr>'
+        f'<td class="n">{_succeeded(night.its)}</td><td class="n">{words.money(night.its.usd)}</td></tr>'
         for night in nights
     )
     table = f'<div class="box scroll"><table><thead><tr>{titles}</tr></thead><tbody>{rows}</tbody></table></div>'

@@ -180,7 +180,7 @@ def _timeline(
 
 def _attempt_heading(number: int, attempt: Attempt | None, right: str) -> str:
     where = f"{words.provider(attempt)}, {words.hardware(attempt.offer)}" if attempt else "nothing rented"
-    outcome = attempt.outcome.value.replace("_", " ") if attempt and attempt.outcome else ""
+    outcome = words.outcome(attempt.outcome) if attempt and attempt.outcome else ""
     return (
         f'<div class="line"><h3>Attempt {number}</h3><span class="soft">{_safe(where)}</span>'
         f'<span>{_safe(outcome)}</span><span class="right soft">{right}</span></div>'

@@ -221,7 +221,7 @@ def _places(attempts: Sequence[Attempt]) -> Iterator[Fact]:
         label = "ran on" if len(attempts) == 1 else f"attempt {attempt.number}"
         where = f"{words.place(attempt)}, {words.hardware(attempt.offer)}, {words.rate(ledger.usd_per_hour(attempt))}"
         ended = attempt.outcome not in (None, AttemptOutcome.SUCCEEDED)
-        outcome = f": {attempt.outcome.value.replace('_', ' ')}" if attempt.outcome and ended else ""
+        outcome = f": {words.outcome(attempt.outcome)}" if attempt.outcome and ended else ""
         why = f" ({attempt.error})" if attempt.error and ended and len(attempts) > 1 else ""
         yield label, Cell(one_line(where + outcome + why))
         if (image := attempt.notes.get("without_image")) is not None:

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from jobs.reported import without_escapes
-from orchestrator.records import Attempt, Outcome, Run
+from orchestrator.records import Attempt, AttemptOutcome, Outcome, Run
 
 if TYPE_CHECKING:
     from orchestrator.outlook import Outlook
@@ -109,10 +109,15 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def outcome(how: Outcome | AttemptOutcome) -> str:
+    """timed out, host lost."""
+    return how.value.replace("_", " ")
+
+
 def state(run: Run) -> str:
     """The outcome, else what is happening."""
     if run.outcome is not None:
-        return run.outcome.value.replace("_", " ")
+        return outcome(run.outcome)
     return f"{run.phase.value} (cancelling)" if run.cancel_requested_at else run.phase.value
 
 

@@ -44,13 +44,20 @@ class Benchmarks:
         with self._database.read() as connection:
             return [SWEEPS.record(row) for row in connection.execute(statement)]
 
-    def cells(self, sweep_ids: Sequence[str]) -> list[CellRow]:
-        """Of these sweeps, in their order."""
+    def cells(self, sweep_id: str) -> list[CellRow]:
+        """In the order of their turns."""
+        return self.cells_of([sweep_id])[sweep_id]
+
+    def cells_of(self, sweep_ids: Sequence[str]) -> dict[str, list[CellRow]]:
+        """The cells of each of these sweeps, in the order of their turns."""
+        found: dict[str, list[CellRow]] = {sweep_id: [] for sweep_id in sweep_ids}
         statement = (
             select(*CELLS.columns).where(cells.c.sweep_id.in_(sweep_ids)).order_by(cells.c.sweep_id, cells.c.number)
         )
         with self._database.read() as connection:
-            return [CELLS.record(row) for row in connection.execute(statement)]
+            for cell in map(CELLS.record, connection.execute(statement)):
+                found[cell.sweep_id].append(cell)
+        return found
 
     def add_results(self, rows: Iterable[ResultRow]) -> None:
         statement = self._database.insert_or_update(results).on_conflict_do_nothing()

@@ -116,7 +116,7 @@ class Month:
 
     def runs(self, night: int, provider: str = "") -> list[Run]:
         """Of a night, in the order of their cells; of one cloud only when it is named."""
-        cells = self.store.benchmarks.cells([self.firings[night - 1].sweep_id or ""])
+        cells = self.store.benchmarks.cells(self.firings[night - 1].sweep_id or "")
         return [self.store.run(cell.run_id) for cell in cells if provider in ("", cell.provider)]
 
     def night_of(self, run_id: str) -> int:

@@ -106,8 +106,8 @@ def test_the_gate_stops_once_for_the_regression_and_never_for_a_price(month: Mon
 def test_a_report_tells_the_same_four_things(month: Month) -> None:
     view = overview(month.store, "nightly")
     assert_same(month, as_the_overview_says(month, view))
-    assert (len(view.nights), view.usd) == (NIGHTS, ledger.total(month.store.charges()))
-    assert not any(night.going for night in view.nights)
+    assert (len(view.nights), view.its.usd) == (NIGHTS, ledger.total(month.store.charges()))
+    assert not view.its.going
 
 
 def test_a_machine_that_was_taken_away_cost_a_second_attempt_and_no_result(month: Month) -> None:

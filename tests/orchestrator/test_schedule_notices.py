@@ -90,7 +90,7 @@ class Morning:
     def sweep(self) -> tuple[str, list[str]]:
         [firing, *_] = self.store.timetable.firings("s-1", limit=1)
         assert firing.sweep_id is not None
-        return firing.sweep_id, [cell.run_id for cell in self.store.benchmarks.cells([firing.sweep_id])]
+        return firing.sweep_id, [cell.run_id for cell in self.store.benchmarks.cells(firing.sweep_id)]
 
     def deliver(self, world: World | None = None) -> list[Notice]:
         """What is told now."""

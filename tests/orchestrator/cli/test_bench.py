@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,7 +82,7 @@ def a_result(scene: Scene, run_id: str, **changes: object) -> ResultRow:
 ON_GPU = {"target": "gpu", "provider": "vast", "machine": "", "gpu": "RTX4090", "gpu_count": 1, "is_simulated": True}
 
 
-def night(scene: Scene, *, failed: bool = False, repeats: int = 2) -> None:
+def night(scene: Scene, *, failed: bool = False, repeats: int = 2, **of_second: Any) -> None:
     """One sweep with a task on two machines, four times as fast on the GPU."""
     store = scene.store()
     first = scene.run()
@@ -89,6 +90,7 @@ def night(scene: Scene, *, failed: bool = False, repeats: int = 2) -> None:
     runs = [replace(first, id=name, name=f"night.{name}", due_at=None, notes=notes) for name in ("r-cpu", "r-gpu")]
     if failed:
         runs[1] = replace(runs[1], outcome=Outcome.NO_CAPACITY, error="no offer fits the spec")
+    runs[1] = replace(runs[1], **of_second)
     sweep = SweepRow(id="b-1", suite="night", file="suite.yaml", host="laptop", created_at=scene.now)
     cells = [
         CellRow(sweep_id="b-1", number=0, run_id="r-cpu", task="mnist", target="cpu", gpu="cpu", provider="local"),
@@ -206,6 +208,13 @@ def test_a_sweep_and_its_results(scene: Scene, gpujob: Command) -> None:
     assert lines[1].split("  ")[0] == "mnist" and "local laptop CPU" in lines[1] and "40 s" in lines[1]
     assert "vast RTX4090 (simulated)" in lines[2]
     assert "there is no sweep or suite 'day'; there are results of night" in gpujob("bench", "show", "day").err
+
+
+def test_a_sweep_whose_machine_may_still_bill_says_so(scene: Scene, gpujob: Command) -> None:
+    night(scene, phase=Phase.TEARDOWN, outcome=None, possibly_billing=True)
+    shown = gpujob("bench", "show")
+    for text in (gpujob("bench", "list").text, shown.text, shown.err):
+        assert "possibly still billing" in text
 
 
 def test_machines_side_by_side(scene: Scene, gpujob: Command, tmp_path: Path) -> None:
