@@ -1,7 +1,7 @@
 """A benchmark suite: tasks x machines, each pair a job, and the metrics that matter of it.
 
-Owns the keys of a suite's file that are no keys of train.yaml; all others mean what they mean there, for the whole
-suite, a task or a target. Every mistake is found before anything is run, at its line. Knows no run, store or cloud.
+Its own keys are in suite_keys.py; all others mean what they mean in train.yaml, for the whole suite, a task or a
+target. Every mistake is found before anything is run, at its line. Knows no run, store or cloud.
 """
 
 from __future__ import annotations
@@ -13,132 +13,21 @@ from contextlib import suppress
 from dataclasses import dataclass
 from decimal import ROUND_DOWN, Decimal
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    WithJsonSchema,
-    field_validator,
-)
+from pydantic import ValidationError
 
 from jobs import document, loader, quantities, repeats
 from jobs.document import KEY, Document
-from jobs.fields import Dollars, Duration, Name, Section, Text, choice, counted, listed
-from jobs.problems import Problem, SpecError, found, shown, suggestion
+from jobs.fields import Section
+from jobs.problems import Problem, SpecError, suggestion
 from jobs.spec import Spec, Vocabulary
+from jobs.suite_keys import LEAST_FILE, Caps, Measure, Suite, Target, Task
 
 Machine = tuple[str, str, str]  # target, GPU, provider; "" where a target leaves it open
 
 MOST_CELLS = 500
-MOST_TIMES = 100
-ALWAYS_MEASURED = (repeats.WALL_SECONDS, "usd_per_hour")
 _CENT = Decimal("0.01")
-_TARGETS = "{gpu: {gpus: [RTX4090], providers: [vast]}}"
-_TASKS = "{mnist: {run: python3 mnist.py}}"
-_BETTER = {"type": "string", "enum": ["lower", "higher"], "examples": ["higher"]}
-LEAST_FILE = f"tasks: {_TASKS}"
-
-
-def _named(example: str) -> BeforeValidator:
-    """A mapping with names as keys, and at least one of them."""
-
-    def check(value: Any) -> Any:
-        if not isinstance(value, Mapping) or not value:
-            raise ValueError(f"{found(value) if value else 'is empty'}; write a name for each, such as {example}")
-        return value
-
-    return BeforeValidator(check)
-
-
-def _of_its_own(metric: str) -> str:
-    if metric in ALWAYS_MEASURED:
-        raise ValueError("is measured of every task anyway; leave it out, or give what the job reports another name")
-    return metric
-
-
-class Measure(Section):
-    """A metric that matters, and which way is better."""
-
-    example: ClassVar[str] = "{better: higher, unit: samples/s}"
-
-    better: Annotated[Literal["lower", "higher"], choice("lower", "higher"), WithJsonSchema(_BETTER)] = Field(
-        description="lower for times and losses, higher for rates."
-    )
-    unit: Text = Field(default="", description="What one of it is, such as s or samples/s.")
-    work: Text | None = Field(
-        default=None, description="For a rate per second: what it counts, such as samples. Its price per unit is told."
-    )
-
-    @field_validator("work")
-    @classmethod
-    def _of_a_rate(cls, work: str | None, info: ValidationInfo) -> str | None:
-        if work is not None and info.data.get("better") == "lower":
-            raise ValueError(
-                f"goes with a rate, of which higher is better; leave it out, or measure {shown(work)} per second "
-                "with better: higher"
-            )
-        return work
-
-
-class Caps(Section):
-    """The most that the whole of it may take."""
-
-    example: ClassVar[str] = "{cost: 10.00, time: 6h}"
-
-    cost: Dollars | None = Field(default=None, description="In US dollars, all runs together.")
-    time: Duration | None = Field(default=None, description="After this time nothing more is started.")
-
-
-class Task(Section):
-    """What is measured: any key of train.yaml besides."""
-
-    example: ClassVar[str] = "{run: python3 mnist.py, measure: {loss: {better: lower}}}"
-
-    measure: dict[Annotated[Text, AfterValidator(_of_its_own)], Measure] = Field(
-        default={}, description="Metrics; the first one is the task's main one."
-    )
-
-
-class Target(Section):
-    """On which machines: any key of train.yaml besides."""
-
-    example: ClassVar[str] = "{gpus: [RTX4090], providers: [vast, runpod]}"
-
-    gpus: Annotated[tuple[Text, ...], listed("[RTX4090:1, cpu]")] = Field(
-        default=(), description="One job for each: NAME, NAME:COUNT or cpu. Default: what resources.gpu says."
-    )
-    providers: Annotated[tuple[Text, ...], listed("[vast, runpod]")] = Field(
-        default=(), description="One job for each. Default: one, on the cheapest of all that place.providers allows."
-    )
-
-
-class Suite(Section):
-    """The suite's own keys."""
-
-    example: ClassVar[str] = LEAST_FILE
-
-    name: Name = Field(description="The suite's name. Default: the name of the directory that this file is in.")
-    tasks: Annotated[dict[Name, Task], _named(_TASKS), WithJsonSchema({"type": "object", "examples": [_TASKS]})] = (
-        Field(description="What is measured.")
-    )
-    targets: Annotated[dict[Name, Target], _named(_TARGETS)] = Field(
-        default={"local": Target(gpus=("cpu",), providers=("local",))},
-        description="On which machines. Default: this computer's CPUs.",
-    )
-    warmup: Annotated[int, counted(most=MOST_TIMES, example=1, least=0)] = Field(
-        default=1, description="Times that `run` is done on each machine and thrown away. Default: 1."
-    )
-    repeats: Annotated[int, counted(most=MOST_TIMES, example=3)] = Field(
-        default=3, description="Times after these that are counted. Default: 3."
-    )
-    at_once: Annotated[int, counted(most=MOST_TIMES, example=4)] = Field(
-        default=4, description="Rented machines at a time; your own computers do one job at a time. Default: 4."
-    )
-    caps: Caps = Field(default=Caps(), description="The most that all of it together may take.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,8 @@ from itertools import count
 from pathlib import Path
 
 from jobs import suite as suites
-from jobs.suite import Cell, Loaded, Suite
+from jobs.suite import Cell, Loaded
+from jobs.suite_keys import Suite
 from orchestrator import clouds, submission
 from orchestrator.benchmarks import revision
 from orchestrator.home import Home, RunFolder

@@ -11,6 +11,7 @@ import click
 
 from jobs import suite as suites
 from jobs.spec import Spec
+from jobs.suite_keys import LEAST_FILE
 from orchestrator.benchmarks import gate, series, sweeps
 from orchestrator.benchmarks.sweeps import Ready, Sweep
 from orchestrator.cli import bench_views, exit_codes, job_options
@@ -38,8 +39,8 @@ class Ways:
 
 def run(session: Session, file: Path, options: Sequence[str], ways: Ways) -> int:
     """Submit all of it, and stay until it is over unless detached."""
-    if not suites.is_suite(file, least=suites.LEAST_FILE):
-        raise Stop(f"{file} has no tasks: it is a job, for `gpujob submit`; a suite begins with {suites.LEAST_FILE}")
+    if not suites.is_suite(file, least=LEAST_FILE):
+        raise Stop(f"{file} has no tasks: it is a job, for `gpujob submit`; a suite begins with {LEAST_FILE}")
     changes = job_options.changes(options, of="bench run")
     ready = sweeps.prepare(file, home=session.home, env=session.env, overrides=changes, only=ways.only)
     _check_budgets(session, ready)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jobs import repeats
-from jobs.suite import ALWAYS_MEASURED
+from jobs.suite_keys import ALWAYS_MEASURED
 from orchestrator.benchmarks import revision, sweeps
 from orchestrator.benchmarks.sweeps import Sweep
 from orchestrator.records import Outcome, Phase
