@@ -5,6 +5,9 @@ UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 BIN := .venv/bin
 UNIT := not process and not docker and not postgres and not sshd
 
+# Images for Python often forbid bytecode files; the tests start thousands of processes, and each would compile anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup check test demo chaos docs bench clean
 
 help:  ## Say what there is
@@ -26,7 +29,7 @@ check: setup  ## ruff, mypy --strict and unit tests: a minute or two
 
 test: setup  ## Everything that this machine can run; says why it leaves something out
 	@if docker version >/dev/null 2>&1; then tests/images/build.sh || echo "no test images: container tests are left out"; fi
-	$(BIN)/pytest -rs -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/pytest -rs -n 4 --dist worksteal
 
 demo: setup  ## The main job: a network learns to read digits on this computer
 	@GPUJOB_HOME="$(CURDIR)/.demo" $(BIN)/python .ci/demo.py

@@ -1,7 +1,7 @@
 """Nothing is left running and nothing is lost: many seeded rounds, a control that has to fail, and many controllers.
 
 Each runs `python -m tests.chaos`, as a person would, since it forks from a process without threads.
-GPUJOB_CHAOS_ROUNDS rounds instead of 100.
+GPUJOB_CHAOS_ROUNDS rounds instead of 60.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.chaos.plans import Plan, When, draw
 pytestmark = pytest.mark.process
 
 ROOT = Path(__file__).parents[2]
-ROUNDS = int(os.environ.get("GPUJOB_CHAOS_ROUNDS", "100"))
+ROUNDS = int(os.environ.get("GPUJOB_CHAOS_ROUNDS", "60"))
 AT_ONCE = 8 * (os.cpu_count() or 1)  # they mostly wait
 CONTROLS = 8
 
