@@ -195,8 +195,9 @@ class HostClient:
         watchdog = _Watchdog(seconds, channel.get_transport())
         try:
             channel.exec_command(_command_line(self.host.python, len(script), command))
-            channel.sendall(script + question)
-            channel.shutdown_write()
+            with suppress(OSError):  # of one that ends before it has read all, what it says counts, and its exit code
+                channel.sendall(script + question)
+                channel.shutdown_write()
             stdout, stderr = _drained(channel)
             # The exit code may come after the end of the output; the watchdog's end of the connection sets it too.
             channel.status_event.wait(seconds)

@@ -25,6 +25,7 @@ from providers.ssh.provider import SshProvider
 from providers.ssh.seen import SeenKeys
 from tests.providers.inventories import entry
 from tests.support.sshd import Sshd, running_sshd
+from tests.support.waiting import eventually
 
 TOWER = Host(name="tower", host="10.0.0.1", user="ada")
 PINNED = Host(name="tower", host="10.0.0.1", user="ada", host_keys=("ssh-ed25519 AAAA",))
@@ -152,6 +153,17 @@ class TestOnAServer:
         assert access.host_keys == (site.server.host_key,)
 
     def test_a_computer_without_python(self, site: Site) -> None:
+        with pytest.raises(BadHost, match="there is no /nowhere/python3: install Python"):
+            site.create(site.provider(python="/nowhere/python3"))
+
+    def test_one_that_ends_before_it_has_read_the_question(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        at_once = paramiko.Channel.sendall
+
+        def too_late(channel: paramiko.Channel, data: bytes) -> None:
+            eventually(lambda: channel.closed)
+            at_once(channel, data)
+
+        monkeypatch.setattr(paramiko.Channel, "sendall", too_late)
         with pytest.raises(BadHost, match="there is no /nowhere/python3: install Python"):
             site.create(site.provider(python="/nowhere/python3"))
 
