@@ -10,10 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tests.support.processes import is_alive, processes
 
 GPUJOB = str(Path(sys.executable).with_name("gpujob"))
 
@@ -63,6 +65,14 @@ class Gpujob:
         (folder / "train.yaml").write_text(json.dumps(whole))
         return folder / "train.yaml"
 
+    @property
+    def held(self) -> str:
+        """What a job may do until `let_go`, so that no test counts seconds."""
+        return f"until [ -e {self.root}/go ]; do sleep 0.1; done"
+
+    def let_go(self) -> None:
+        (self.root / "go").touch()
+
     def submit(self, spec: Path, *args: str) -> str:
         """Submit and leave it alone; returns the run's id."""
         done = self("submit", str(spec), "--detach", "--json", *args)
@@ -82,7 +92,7 @@ class Gpujob:
         self("wait", run, timeout=timeout)
         return self.show(run)
 
-    def until(self, run: str, condition: Callable[[dict[str, Any]], bool], *, timeout: float = 60) -> dict[str, Any]:
+    def until(self, run: str, condition: Callable[[dict[str, Any]], bool], *, timeout: float = 120) -> dict[str, Any]:
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             if condition(shown := self.show(run)):
@@ -99,8 +109,9 @@ class Gpujob:
 
     def kill_controller(self) -> None:
         if (pid := self.controller_pid()) is not None:
-            os.kill(pid, signal.SIGKILL)
-            while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text().split()[2]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            while is_alive(pid):
                 time.sleep(0.01)
 
     def leftovers(self) -> list[str]:
@@ -120,16 +131,3 @@ def nobody_serves(gpujob: Gpujob) -> Iterator[None]:
     with (gpujob.home / "controller.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def processes() -> Iterator[tuple[int, str, str]]:
-    """(pid, command line, environment) of every process that we may look at."""
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            env = (entry / "environ").read_bytes().replace(b"\0", b"\n").decode(errors="replace")
-        except OSError:
-            continue
-        yield int(entry.name), command, env

@@ -31,14 +31,12 @@ def with_key_of(user: Gpujob, env: dict[str, str]) -> None:
 
 def test_a_key_that_was_swapped_ends_nothing_and_put_back_everything(gpujob: Gpujob, cloud: SimulatedCloud) -> None:
     gpujob.env.update(cloud.environment())
-    go_on = gpujob.root / "go-on"
-    job = f"until [ -e {go_on} ]; do sleep 0.1; done"
-    run = gpujob.submit(job_on(cloud, gpujob, job, limits={"max_price_per_hour": "5"}))
+    run = gpujob.submit(job_on(cloud, gpujob, gpujob.held, limits={"max_price_per_hour": "5"}))
     gpujob.until(run, lambda shown: shown["started_at"] is not None, timeout=240)
     [machine] = alive(cloud)
 
     with_key_of(gpujob, cloud.environment_of_another())
-    go_on.touch()
+    gpujob.let_go()
     waited = gpujob("wait", run)
     assert waited.returncode == 13, waited.stderr
     shown = gpujob.show(run)

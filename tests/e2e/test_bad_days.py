@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.driver import GPUJOB, Gpujob, processes
+from tests.e2e.driver import GPUJOB, Gpujob
+from tests.support.processes import processes
 
 pytestmark = pytest.mark.process
 
@@ -116,28 +117,30 @@ def test_a_cancelled_job_gets_sigterm_first(gpujob: Gpujob) -> None:
 
 
 def test_ctrl_c_detaches_and_the_job_goes_on(gpujob: Gpujob) -> None:
-    spec = gpujob.job(run="echo begun; sleep 3; echo ended")
+    spec = gpujob.job(run=f"echo begun; {gpujob.held}; echo ended")
     attached = subprocess.Popen(
         [GPUJOB, "submit", str(spec)], env=gpujob.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert attached.stdout is not None
     assert attached.stdout.readline() == "begun\n"
     attached.send_signal(signal.SIGINT)
-    _, talk = attached.communicate(timeout=10)
+    _, talk = attached.communicate(timeout=60)
     assert attached.returncode == 130
     [row] = gpujob.json("ps")
     assert f"gpujob logs -f {row['id']}" in talk
+    gpujob.let_go()
     assert gpujob.wait(row["id"])["outcome"] == "succeeded"
     assert gpujob.log(row["id"]) == b"begun\nended\n"
 
 
 def test_a_controller_waits_for_the_one_in_the_background_and_a_second_one_is_refused(gpujob: Gpujob) -> None:
-    run = gpujob.submit(gpujob.job(run="sleep 3"))
+    run = gpujob.submit(gpujob.job(run=gpujob.held))
     first = subprocess.Popen(
         [GPUJOB, "controller"], env=gpujob.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert first.stderr is not None
     assert "waits until the one in the background is done" in first.stderr.readline()
+    gpujob.let_go()
     assert gpujob.wait(run)["outcome"] == "succeeded", "by the one in the background"
     assert "serves" in first.stderr.readline()
     second = gpujob("controller", "--until-idle")
@@ -150,10 +153,11 @@ def test_a_controller_waits_for_the_one_in_the_background_and_a_second_one_is_re
 
 def test_a_job_that_outlives_its_controller_loses_nothing(gpujob: Gpujob) -> None:
     """kill -9, a pause in which the job writes and ends, and the next command picks it all up."""
-    job = "for i in $(seq 1 40); do echo line $i; sleep 0.05; done; mkdir o; echo x > o/x"
+    job = f"echo line 1; {gpujob.held}; for i in $(seq 2 40); do echo line $i; sleep 0.05; done; mkdir o; echo x > o/x"
     run = gpujob.submit(gpujob.job(run=job, artifacts=["o/**"]))
-    gpujob.until(run, lambda shown: b"line 5\n" in _log(gpujob, run))
+    gpujob.until(run, lambda shown: b"line 1\n" in _log(gpujob, run))
     gpujob.kill_controller()
+    gpujob.let_go()
     time.sleep(3)
     shown = gpujob.wait(run)
     assert shown["outcome"] == "succeeded" and len(shown["attempts"]) == 1

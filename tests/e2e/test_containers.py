@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.driver import Gpujob, processes
+from tests.e2e.driver import Gpujob
 from tests.providers.inventories import entry
+from tests.support.processes import processes
 from tests.support.sshd import running_sshd
 
 pytestmark = [pytest.mark.process, pytest.mark.docker]
@@ -127,21 +128,21 @@ def test_without_docker_it_runs_as_a_process_and_says_so(gpujob: Gpujob) -> None
 
 
 def test_a_controller_that_is_killed_loses_neither_container_nor_line(gpujob: Gpujob) -> None:
-    count = "for i in $(seq 1 40); do echo line $i; sleep 0.1; done; mkdir o; echo whole > o/file"
+    count = "for i in $(seq 1 100); do echo line $i; sleep 0.1; done; mkdir o; echo whole > o/file"
     run = running(gpujob, boxed(gpujob, f"echo run >> started; {count}", artifacts=["o/*", "started"]))
     gpujob.kill_controller()
     assert len(containers(run)) == 1, "it goes on without anybody watching"
     time.sleep(1)
     shown = gpujob.wait(run)
     assert shown["outcome"] == "succeeded" and len(shown["attempts"]) == 1
-    assert gpujob.log(run) == b"".join(b"line %d\n" % number for number in range(1, 41))
+    assert gpujob.log(run) == b"".join(b"line %d\n" % number for number in range(1, 101))
     artifacts = gpujob.home / "runs" / run / "artifacts"
     assert [(artifacts / name).read_text() for name in ("o/file", "started")] == ["whole\n", "run\n"]
 
 
 def test_a_secret_is_in_no_argument_list(gpujob: Gpujob) -> None:
     gpujob.env["HF_TOKEN"] = value = "s3cr3t-v4lue-0815"
-    run = running(gpujob, boxed(gpujob, "echo ${#HF_TOKEN}; sleep 3", secrets=["HF_TOKEN"]))
+    run = running(gpujob, boxed(gpujob, "echo ${#HF_TOKEN}; sleep 10", secrets=["HF_TOKEN"]))
     [name] = containers(run)
     shape = "{{json .Path}} {{json .Args}} {{json .Config.Cmd}} {{json .Config.Entrypoint}} {{json .Config.Labels}}"
     described = docker("inspect", "-f", shape, name)

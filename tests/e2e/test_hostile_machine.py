@@ -17,7 +17,6 @@ from tests.support.sshd import Sshd, running_sshd
 pytestmark = [pytest.mark.process, pytest.mark.sshd]
 
 ON_SSH: dict[str, Any] = {"place": {"providers": ["ssh"]}}
-COUNT = "for i in $(seq 1 40); do echo line $i; sleep 0.1; done; mkdir o; echo whole > o/file"
 SECRET = "hf_never_to_be_seen_elsewhere"
 
 
@@ -55,10 +54,12 @@ def test_a_job_that_prints_without_end_leaves_room_for_the_store(small_home: Non
 def test_records_that_make_no_sense_are_waited_out(on_tower: Gpujob) -> None:
     """Written over the agent's own for two seconds; the agent's are read when they are back."""
     gpujob = on_tower
-    run = gpujob.submit(gpujob.job(run=COUNT, artifacts=["o/*"], **ON_SSH))
+    count = f"echo line 1; {gpujob.held}; for i in $(seq 2 40); do echo line $i; sleep 0.1; done"
+    run = gpujob.submit(gpujob.job(run=count, **ON_SSH))
     log = gpujob.home / "runs" / run / "attempts/1/log"
-    gpujob.until(run, lambda _: log.exists() and b"line 3\n" in log.read_bytes())
+    gpujob.until(run, lambda _: log.exists() and b"line 1\n" in log.read_bytes())
     state = machine_folder(gpujob) / "state.json"
+    gpujob.let_go()
     until = time.monotonic() + 2
     while time.monotonic() < until:
         for nonsense in ("[" * 60_000, '{"beat": NaN, "phase": {"a": []}}', "\x00" * 70_000):

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.driver import GPUJOB, Gpujob, processes
+from tests.e2e.driver import GPUJOB, Gpujob
+from tests.support.processes import processes
 
 pytestmark = pytest.mark.process
 

@@ -16,7 +16,8 @@ import pytest
 
 from providers.rehearsal.machines.process import ProcessMachines
 from tests.e2e.clouds import alive, job_on, served
-from tests.e2e.driver import Gpujob, processes
+from tests.e2e.driver import Gpujob
+from tests.support.processes import processes
 
 pytestmark = pytest.mark.process
 

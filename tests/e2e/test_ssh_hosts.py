@@ -27,10 +27,7 @@ for step in range(3):
 pathlib.Path("outputs").mkdir()
 pathlib.Path("outputs/model.bin").write_bytes(bytes(range(256)) * 4)
 """
-COUNT = (
-    "for i in $(seq 1 {lines}); do echo line $i; while [ $i = 3 ] && [ ! -e {go} ]; do sleep 0.1; done; sleep 0.1; "
-    "done; mkdir o; echo whole > o/file"
-)
+COUNT = "echo line 1; {held}; for i in $(seq 2 {lines}); do echo line $i; sleep 0.1; done; mkdir o; echo whole > o/file"
 ON_SSH: dict[str, Any] = {"place": {"providers": ["ssh"]}}
 
 
@@ -63,16 +60,12 @@ def counted(lines: int) -> bytes:
 
 
 def count_to(gpujob: Gpujob, lines: int) -> str:
-    """A run that writes a line every tenth of a second. Three are here, and it waits to be let go."""
-    spec = gpujob.job(run=COUNT.format(lines=lines, go=gpujob.root / "go"), artifacts=["o/*"], **ON_SSH)
+    """A run that writes a line every tenth of a second. One is here, and it waits to be let go."""
+    spec = gpujob.job(run=COUNT.format(lines=lines, held=gpujob.held), artifacts=["o/*"], **ON_SSH)
     run = gpujob.submit(spec)
     log = gpujob.home / "runs" / run / "attempts/1/log"
-    gpujob.until(run, lambda _: log.exists() and b"line 3\n" in log.read_bytes())
+    gpujob.until(run, lambda _: log.exists() and b"line 1\n" in log.read_bytes())
     return run
-
-
-def let_go(gpujob: Gpujob) -> None:
-    (gpujob.root / "go").touch()
 
 
 def came_through(gpujob: Gpujob, run: str, lines: int) -> None:
@@ -109,7 +102,7 @@ def test_the_main_job(gpujob: Gpujob) -> None:
 
 def test_connections_that_break_lose_no_line(gpujob: Gpujob, tower: Sshd) -> None:
     run = count_to(gpujob, 60)
-    let_go(gpujob)
+    gpujob.let_go()
     for _ in range(3):
         tower.cut()
         time.sleep(0.5)
@@ -123,7 +116,7 @@ def test_a_job_that_ends_while_its_host_is_out_of_reach(gpujob: Gpujob, tower: S
     run = count_to(gpujob, 15)
     tower.stop()
     gpujob.until(run, lambda _: "the machine does not answer" in story(gpujob, run))
-    let_go(gpujob)
+    gpujob.let_go()
     time.sleep(2)
     tower.start()
     came_through(gpujob, run, 15)
@@ -131,7 +124,7 @@ def test_a_job_that_ends_while_its_host_is_out_of_reach(gpujob: Gpujob, tower: S
 
 def test_a_host_that_hangs_for_a_while(gpujob: Gpujob, tower: Sshd) -> None:
     run = count_to(gpujob, 40)
-    let_go(gpujob)
+    gpujob.let_go()
     tower.hang()
     time.sleep(5)
     tower.resume()
@@ -147,7 +140,7 @@ def test_another_computer_at_the_address_gets_nothing(gpujob: Gpujob, tower: Ssh
     tower.stop()
     (tower.folder / "host_key").write_bytes(own_key)
     tower.start()
-    let_go(gpujob)
+    gpujob.let_go()
     came_through(gpujob, run, 40)
 
 
@@ -210,7 +203,7 @@ def test_exec_runs_beside_the_job(gpujob: Gpujob) -> None:
     run = count_to(gpujob, 30)
     done = gpujob("exec", run, "--", "sh", "-c", "basename $PWD; cat train.yaml | wc -l; exit 7")
     assert (done.returncode, done.stdout.split()[:1]) == (7, ["work"]), done.stderr
-    let_go(gpujob)
+    gpujob.let_go()
     came_through(gpujob, run, 30)
 
 

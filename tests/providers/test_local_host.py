@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from providers import host
+from tests.support.processes import is_alive
 
 pytestmark = pytest.mark.process
 
@@ -49,12 +50,6 @@ def marked() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-
-
-def is_alive(pid: int) -> bool:
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
 
 
 def test_terminate_ends_whatever_bears_the_mark(tmp_path: Path, marked: Callable[..., Any]) -> None:

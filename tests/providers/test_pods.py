@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from providers import pods
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.process
 
@@ -88,14 +88,6 @@ def begin(text: str, env: dict[str, str], shell: str = "sh") -> subprocess.Popen
     return subprocess.Popen(
         [shell, "-c", text], env=env, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True
     )
-
-
-def eventually(condition: object, seconds: float = 30) -> None:
-    assert callable(condition)
-    give_up = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < give_up
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("shell", SHELLS)

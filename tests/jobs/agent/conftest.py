@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.waiting import eventually
+
 Json = dict[str, Any]
 
 AGENT = Path(__file__).parents[3] / "jobs" / "agent"
@@ -85,17 +87,17 @@ class Host:
     def stop(self, reason: str = "cancelled", grace: float = 5) -> None:
         self.ask("stop", request={"reason": reason, "grace_seconds": grace})
 
-    def wait(self, timeout: float = 30) -> Json:
+    def wait(self, timeout: float = 60) -> Json:
         """The exit record."""
         eventually((self.root / "exit.json").exists, timeout, lambda: f"no exit.json: {self.state()}")
         record = json.loads((self.root / "exit.json").read_text())
         assert isinstance(record, dict)
         return record
 
-    def wait_for_phase(self, phase: str, timeout: float = 20) -> None:
+    def wait_for_phase(self, phase: str, timeout: float = 60) -> None:
         eventually(lambda: self.state().get("phase") == phase, timeout, lambda: f"{phase} did not come: {self.state()}")
 
-    def wait_for_log(self, text: bytes, timeout: float = 20) -> None:
+    def wait_for_log(self, text: bytes, timeout: float = 60) -> None:
         eventually(lambda: text in self.log(), timeout, lambda: f"{text!r} did not come: {self.log()[-300:]!r}")
 
     def wait_for_log_size(self, size: int, timeout: float = 60) -> None:
@@ -170,13 +172,6 @@ class Host:
             time.sleep(0.02)
 
 
-def eventually(happened: Callable[[], bool], timeout: float, otherwise: Callable[[], str] = lambda: "") -> None:
-    until = time.monotonic() + timeout
-    while not happened():
-        assert time.monotonic() < until, otherwise()
-        time.sleep(0.02)
-
-
 @pytest.fixture
 def make_host(tmp_path: Path) -> Iterator[Callable[..., Host]]:
     hosts: list[Host] = []
@@ -197,14 +192,6 @@ def make_host(tmp_path: Path) -> Iterator[Callable[..., Host]]:
 @pytest.fixture
 def host(make_host: Callable[..., Host]) -> Host:
     return make_host()
-
-
-def lives(pid: int) -> bool:
-    """Whether a process runs; one that ended and that nobody has reaped does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")")[-1].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def python(script: str) -> str:

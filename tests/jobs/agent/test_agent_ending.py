@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.jobs.agent.conftest import Host, eventually, lives, python, table
+from tests.jobs.agent.conftest import Host, python, table
+from tests.support.processes import is_alive
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.process
 
@@ -46,12 +48,12 @@ print("ready", flush=True)
 def test_term_lets_a_job_write_its_checkpoint(host: Host) -> None:
     host.start(python(CHECKPOINT) + "; echo never")
     host.wait_for_log(b"ready")
-    host.stop("cancelled", grace=10)
+    host.stop("cancelled", grace=60)
     record = host.wait()
     assert (record["reason"], record["detail"]) == ("stopped", "cancelled")
     assert (host.work / "checkpoint").read_text() == "saved whole"
     assert b"never" not in host.log()
-    assert record["run_seconds"] < 9  # it did not wait for the whole grace
+    assert record["run_seconds"] < 50  # it did not wait for the whole grace
 
 
 def test_a_notice_lets_a_job_write_its_checkpoint(host: Host, tmp_path: Path) -> None:
@@ -60,7 +62,7 @@ def test_a_notice_lets_a_job_write_its_checkpoint(host: Host, tmp_path: Path) ->
     command = f"echo asked >>{tmp_path}/asked; cat {notice} 2>/dev/null"
     host.start(python(CHECKPOINT), preemption_notice=command, notice_seconds=0.2, grace_seconds=10)
     host.wait_for_log(b"ready")
-    eventually(lambda: (tmp_path / "asked").read_text().count("asked") >= 2, 20)
+    eventually(lambda: (tmp_path / "asked").read_text().count("asked") >= 2)
     assert not (host.root / "exit.json").exists()
     notice.write_text('{"action": "terminate",\n "time": "2026-11-21T12:00:00Z"}')
     record = host.wait()
@@ -92,7 +94,7 @@ def test_a_second_stop_may_be_less_patient(host: Host) -> None:
     host.stop(grace=60)
     host.wait_for_phase("stopping")
     host.stop(grace=0)
-    assert host.wait(10)["reason"] == "stopped"
+    assert host.wait(40)["reason"] == "stopped"
 
 
 def test_a_stop_before_the_start_wins(host: Host) -> None:
@@ -149,7 +151,7 @@ def test_what_a_job_leaves_running_is_ended_before_it_is_over(host: Host) -> Non
     host.start(python(DAEMON))
     record = host.wait()
     assert (record["reason"], record["exit_code"]) == ("exited", 0)
-    assert not lives(int((host.work / "daemon").read_text()))
+    assert not is_alive(int((host.work / "daemon").read_text()))
     assert "leftovers" in host.events()
 
 
@@ -158,7 +160,7 @@ def test_max_duration_counts_from_the_start_of_run(host: Host) -> None:
     record = host.wait()
     assert record["reason"] == "max_duration"
     assert record["setup_seconds"] > 0.9
-    assert 0.7 < record["run_seconds"] < 5
+    assert 0.7 < record["run_seconds"] < 60
 
 
 def test_the_deadline_ends_the_job(host: Host) -> None:
@@ -186,7 +188,7 @@ def test_at_the_deadline_the_machine_ends_itself_again_and_again(host: Host, end
     time.sleep(0.3)
     assert calls.read_text() == ""  # not before the deadline, though the job is over
     assert host.ask("alive") == {"alive": True}
-    eventually(lambda: calls.read_text().count("now") >= 2, 15)
+    eventually(lambda: calls.read_text().count("now") >= 2)
     assert host.wait()["reason"] == "exited"
     host.destroy()
 
@@ -194,7 +196,7 @@ def test_at_the_deadline_the_machine_ends_itself_again_and_again(host: Host, end
 def test_the_machine_ends_itself_also_under_a_job(host: Host, ending: tuple[Path, list[str]]) -> None:
     calls, argv = ending
     host.start(python(STUBBORN), deadline_seconds=1, grace_seconds=0.5, self_destruct=argv)
-    eventually(lambda: calls.read_text() != "", 15)
+    eventually(lambda: calls.read_text() != "")
     assert host.wait()["reason"] == "deadline"
     host.destroy()
 
@@ -207,8 +209,8 @@ def test_a_runner_that_is_killed_after_the_job_leaves_a_machine_that_still_ends(
     host.wait()
     runner = host.runner()
     host.kill(runner)
-    eventually(lambda: host.runner() != runner, 5)
-    eventually(lambda: calls.read_text() != "", 15)
+    eventually(lambda: host.runner() != runner)
+    eventually(lambda: calls.read_text() != "")
     host.destroy()
 
 
@@ -218,9 +220,9 @@ def test_end_kills_everything_and_then_the_machine(host: Host, ending: tuple[Pat
     host.wait_for_log(b"ready")
     runner, switch = host.runner(), host.switch()
     assert host.ask("end") == {"ended": True}
-    assert [pid for pid in (runner, switch) if lives(pid)] == []
+    assert [pid for pid in (runner, switch) if is_alive(pid)] == []
     assert host.wait()["reason"] == "stopped"
-    eventually(lambda: calls.read_text() != "", 10)
+    eventually(lambda: calls.read_text() != "")
     host.destroy()
 
 
@@ -267,7 +269,7 @@ class everything_below:
 
     def __enter__(self) -> Callable[[], list[int]]:
         assert self._pids
-        return lambda: [pid for pid in self._pids if lives(pid)]
+        return lambda: [pid for pid in self._pids if is_alive(pid)]
 
     def __exit__(self, *_: object) -> None:
         pass

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.jobs.agent.conftest import Host, eventually, python
+from tests.jobs.agent.conftest import Host, python
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.process
 
@@ -130,7 +131,7 @@ def test_a_hung_nvidia_smi_stops_neither_beat_nor_job(
     host.start("sleep 3", telemetry_seconds=0.5)
     host.wait_for_phase("running")
     beat = host.state()["beat"]
-    eventually(lambda: host.state()["beat"] > beat, 2)
+    eventually(lambda: host.state()["beat"] > beat)
     assert host.wait()["reason"] == "exited"
     host.wait_until_quiet()
 
@@ -142,9 +143,9 @@ def test_a_full_disk_under_the_job(small_disk: Callable[[int], Path], make_host:
     """The record must come, and say why; the beat must go on while the disk is full."""
     host = make_host(root=small_disk(4) / "machine")
     host.start("cat /dev/zero > filler || { sleep 3; exit 28; }", telemetry_seconds=0.3)
-    eventually(lambda: b"No space" in host.log() or shutil.disk_usage(host.root).free == 0, 10)
+    eventually(lambda: b"No space" in host.log() or shutil.disk_usage(host.root).free == 0)
     beat = host.state()["beat"]
-    eventually(lambda: host.state()["beat"] > beat + 1, 5)
+    eventually(lambda: host.state()["beat"] > beat + 1)
     record = host.wait()
     assert (record["reason"], record["exit_code"]) == ("exited", 28)
     assert record["detail"] == "no space left on the machine's disk"
@@ -169,7 +170,7 @@ def test_a_stop_on_a_full_disk(small_disk: Callable[[int], Path], make_host: Cal
 def test_a_runner_killed_on_a_full_disk(small_disk: Callable[[int], Path], make_host: Callable[..., Host]) -> None:
     host = make_host(root=small_disk(4) / "machine")
     host.start("cat /dev/zero > filler || sleep 600", grace_seconds=0.5)
-    eventually(lambda: shutil.disk_usage(host.root).free == 0, 10)
+    eventually(lambda: shutil.disk_usage(host.root).free == 0)
     host.kill(host.runner())
     assert host.wait()["reason"] == "agent"
     host.wait_until_quiet()
@@ -210,7 +211,7 @@ def memory_limit() -> Iterator[Path]:
                 group.rmdir()
             continue
         yield group
-        eventually(lambda group=group: not (group / "cgroup.procs").read_text(), 10)  # type: ignore[misc]
+        eventually(lambda group=group: not (group / "cgroup.procs").read_text())  # type: ignore[misc]
         group.rmdir()
         return
     pytest.skip("may not make a control group with a memory limit")

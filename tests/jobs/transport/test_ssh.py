@@ -95,7 +95,7 @@ class TestHung:
         began = time.monotonic()
         with pytest.raises(TransportError):
             self.use(transport, call)
-        assert time.monotonic() - began < 1 + 2.5
+        assert time.monotonic() - began < 10
         own_sshd.resume()
         assert alive(transport)
 
@@ -119,7 +119,7 @@ class TestHung:
                     own_sshd.hang()
                     for _ in out:
                         pass
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 10
         own_sshd.resume()
         assert alive(transport)
 
@@ -245,7 +245,7 @@ class TestNoServer:
             began = time.monotonic()
             with pytest.raises(TransportError):
                 connect(server).run(["true"], timeout=1)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 10
 
     def test_a_name_that_does_not_exist(self, connect: Connect, tmp_path: Path) -> None:
         server = Sshd(tmp_path, 22, host="no-such-host.invalid")

@@ -19,6 +19,7 @@ from providers import pods
 from providers.rehearsal.machines.base import MachinePhase, MachineRequest, SimulatedGpus
 from providers.rehearsal.machines.docker import DockerMachines
 from tests.providers.rehearsal.reaching import Login, said, until
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.process, pytest.mark.docker]
 
@@ -96,14 +97,6 @@ def pod_request(
         "POD_KEY": "rehearsal-1",
     }
     return MachineRequest(name=name, image=image, command=("sh", "-c", start), env=env, gpus=RTX)
-
-
-def eventually(condition: object, seconds: float = 60) -> None:
-    assert callable(condition)
-    give_up = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < give_up
-        time.sleep(0.02)
 
 
 def test_a_pod_has_our_host_key_its_gpus_and_the_end_script(machines: DockerMachines, login: Login) -> None:
@@ -253,7 +246,7 @@ def test_many_calls_wait_for_nothing(machines: DockerMachines) -> None:
         machines.halt(f"m{number}")
         machines.resume(f"m{number}")
         machines.look(f"m{number}")
-    assert time.monotonic() - began < 0.5
+    assert time.monotonic() - began < 2
     machines.remove("m0")
     machines.remove("m0")
     machines.start(MachineRequest(name="m0", image=BASE, command=WAITS))

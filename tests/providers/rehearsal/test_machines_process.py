@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from providers.rehearsal.machines import marks, process
 from providers.rehearsal.machines.base import MachinePhase, MachineRequest, SimulatedGpus
 from providers.rehearsal.machines.process import ProcessMachines, read_user_data
 from tests.providers.rehearsal.reaching import Login, said, until
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.process
 
@@ -52,13 +53,6 @@ def vm_request(login: Login, user_data: str = "") -> MachineRequest:
     return MachineRequest(
         name="i-1", is_vm=True, user="ubuntu", user_data=user_data, authorized_keys=(login.public,), gpus=RTX
     )
-
-
-def eventually(condition: Callable[[], object], seconds: float = 30) -> None:
-    give_up = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < give_up
-        time.sleep(0.02)
 
 
 def test_a_pod_is_a_home_of_its_own_with_gpus_and_our_host_key(machines: ProcessMachines, login: Login) -> None:

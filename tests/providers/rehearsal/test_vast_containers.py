@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from providers.rehearsal.machines.docker import DockerMachines
 from providers.rehearsal.vast.cloud import VastCloud
 from providers.rehearsal.web import Served
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.process, pytest.mark.docker]
 
@@ -105,12 +105,3 @@ def connected(address: tuple[str, int], private: str) -> Any:
 def said(shell: Any, command: str) -> str:
     _, out, _ = shell.exec_command(command, timeout=10)
     return str(out.read().decode())
-
-
-def eventually(found: Any) -> Any:
-    """What it gives, once it gives something."""
-    deadline = time.monotonic() + 60
-    while not (value := found()):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    return value

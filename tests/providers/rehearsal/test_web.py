@@ -195,15 +195,15 @@ def test_what_is_under_way_when_it_ends_makes_nothing() -> None:
 
 
 def test_slow_and_latency_take_real_time_and_keep_nobody_else_waiting(cloud: Counter) -> None:
-    cloud.faults.add(Fault(kind="slow", on="get", seconds=1.5))
+    cloud.faults.add(Fault(kind="slow", on="get", seconds=3))
     slow = threading.Thread(target=ask, args=(cloud, "GET", "/show"))
     began = time.monotonic()
     slow.start()
     while cloud.faults.waiting():
         time.sleep(0.01)
-    assert make(cloud) == 200 and time.monotonic() - began < 1.4
+    assert make(cloud) == 200 and time.monotonic() - began < 2.8
     slow.join()
-    assert time.monotonic() - began >= 1.5
+    assert time.monotonic() - began >= 3
     assert cloud.requests[-1].fault == "slow"
     cloud.latency_seconds = 0.3
     began = time.monotonic()

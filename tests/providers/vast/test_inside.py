@@ -8,8 +8,7 @@ import os
 import re
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -27,6 +26,7 @@ from providers.vast.provider import VastProvider
 from tests.fakes.clock import START
 from tests.providers.vast.wire import offer
 from tests.providers.wire import request
+from tests.support.waiting import eventually
 
 FAR = START + timedelta(days=36_500)  # the switch must not ask the real cloud for anything
 
@@ -62,15 +62,6 @@ def running(script: str, env: Mapping[str, str]) -> Iterator[subprocess.Popen[by
         process.wait()
         assert process.stderr is not None
         process.stderr.close()
-
-
-def eventually(found: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while time.monotonic() < end:
-        if found():
-            return
-        time.sleep(0.05)
-    raise AssertionError("it never came")
 
 
 @pytest.mark.process
