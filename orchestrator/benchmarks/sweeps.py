@@ -22,7 +22,7 @@ from orchestrator import clouds, submission
 from orchestrator.benchmarks import revision
 from orchestrator.home import Home, RunFolder
 from orchestrator.records import Event, Json, Run
-from orchestrator.store.engine import Write, together
+from orchestrator.store.engine import Write, joined
 from orchestrator.store.rows import CellRow, SweepRow
 from orchestrator.store.store import Store
 from orchestrator.submission import Entry, Prepared
@@ -118,7 +118,7 @@ def enter(
         pairs = zip(ready.jobs, runs, strict=True)
         cells = [_cell(row, number, cell, run) for number, ((cell, _), (run, _)) in enumerate(pairs)]
         written.append(Sweep(row, tuple(cells)))
-        write = together(store.to_write(runs), store.benchmarks.to_write(row, cells))
+        write = joined(store.to_write(runs), store.benchmarks.to_write(row, cells))
         if add is None:
             store.benchmarks.write(write)
         else:

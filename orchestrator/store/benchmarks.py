@@ -11,7 +11,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, insert, select
 
-from orchestrator.store.engine import Database, Write, together
+from orchestrator.store.engine import Database, Write, joined
 from orchestrator.store.rows import CELLS, CHANGES, RESULTS, SWEEPS, CellRow, ChangeRow, ResultRow, SweepRow
 from orchestrator.store.tables import cells, changes, results, sweeps
 
@@ -34,7 +34,7 @@ class Benchmarks:
     def write(self, *parts: Write) -> None:
         """All of them or none."""
         with self._database.transaction() as connection:
-            together(*parts)(connection)
+            joined(*parts)(connection)
 
     def sweeps(self, *, suite: str | None = None, limit: int | None = None) -> list[SweepRow]:
         """The newest first."""

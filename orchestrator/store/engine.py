@@ -53,7 +53,7 @@ _SERVER_LIMITS = (
 Write = Callable[[Connection], None]  # a part of somebody else's transaction
 
 
-def together(*parts: Write) -> Write:
+def joined(*parts: Write) -> Write:
     """One part that does all of these, in their order."""
 
     def write(connection: Connection) -> None:
