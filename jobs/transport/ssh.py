@@ -210,7 +210,7 @@ class _Command:
         self._client.join(0.3)
         if channel.eof_received and self._client.is_alive():
             return -1
-        raise TransportError(f"{self._name}: the connection broke")
+        raise self._watch.broken(self._patience, EOFError())
 
     def end(self) -> None:
         self._watch.stop()
@@ -339,11 +339,15 @@ class _Watchdog:
         try:
             yield
         except (paramiko.SSHException, EOFError, OSError) as error:
-            if self._late or patience.left() <= 0:  # paramiko's own limit may be the first to be passed
-                raise TransportError(f"{self._name}: no answer within {patience.seconds:g} s") from error
-            raise TransportError(f"{self._name}: {str(error) or 'the connection broke'}") from error
+            raise self.broken(patience, error) from error
         finally:
             self._patience = None
+
+    def broken(self, patience: Patience, error: Exception) -> TransportError:
+        """Why there is no connection any more: time was up, or what paramiko says."""
+        if self._late or patience.left() <= 0:  # paramiko's own limit may be the first to be passed
+            return TransportError(f"{self._name}: no answer within {patience.seconds:g} s")
+        return TransportError(f"{self._name}: {str(error) or 'the connection broke'}")
 
     def stop(self) -> None:
         self._stopped.set()

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import paramiko
 import pytest
 
 from jobs.transport import keys
@@ -17,6 +18,7 @@ from jobs.transport.base import AccessRefused, ByteRange, TransportError
 from jobs.transport.ssh import SshTransport
 from tests.jobs.transport.conftest import Connect
 from tests.support.sshd import Sshd
+from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.process, pytest.mark.sshd]
 
@@ -98,6 +100,19 @@ class TestHung:
         assert time.monotonic() - began < 10
         own_sshd.resume()
         assert alive(transport)
+
+    def test_time_that_is_up_is_no_broken_connection(
+        self, own_sshd: Sshd, connect: Connect, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Also when the connection is ended for it just as what was sent is taken after all."""
+
+        def taken_too_late(channel: paramiko.Channel, piece: bytes) -> int:
+            eventually(lambda: channel.closed)
+            return len(piece)
+
+        monkeypatch.setattr(paramiko.Channel, "send", taken_too_late)
+        with pytest.raises(TransportError, match="no answer within 1 s"):
+            connect(own_sshd).send(["sleep", "60"], [b"some"], timeout=1)
 
     @pytest.mark.parametrize("direction", ["in", "out"])
     def test_in_the_middle_of_a_stream(self, own_sshd: Sshd, connect: Connect, direction: str) -> None:
