@@ -55,7 +55,8 @@ def test_records_that_make_no_sense_are_waited_out(on_tower: Gpujob) -> None:
     """Written over the agent's own for two seconds; the agent's are read when they are back."""
     gpujob = on_tower
     count = f"echo line 1; {gpujob.held}; for i in $(seq 2 40); do echo line $i; sleep 0.1; done"
-    run = gpujob.submit(gpujob.job(run=count, **ON_SSH))
+    job = gpujob.job(run=f"{count}; mkdir o; echo whole > o/file", artifacts=["o/*"], **ON_SSH)
+    run = gpujob.submit(job)
     log = gpujob.home / "runs" / run / "attempts/1/log"
     gpujob.until(run, lambda _: log.exists() and b"line 1\n" in log.read_bytes())
     state = machine_folder(gpujob) / "state.json"

@@ -87,17 +87,17 @@ class Host:
     def stop(self, reason: str = "cancelled", grace: float = 5) -> None:
         self.ask("stop", request={"reason": reason, "grace_seconds": grace})
 
-    def wait(self, timeout: float = 60) -> Json:
+    def wait(self, timeout: float = 30) -> Json:
         """The exit record."""
         eventually((self.root / "exit.json").exists, timeout, lambda: f"no exit.json: {self.state()}")
         record = json.loads((self.root / "exit.json").read_text())
         assert isinstance(record, dict)
         return record
 
-    def wait_for_phase(self, phase: str, timeout: float = 60) -> None:
+    def wait_for_phase(self, phase: str, timeout: float = 20) -> None:
         eventually(lambda: self.state().get("phase") == phase, timeout, lambda: f"{phase} did not come: {self.state()}")
 
-    def wait_for_log(self, text: bytes, timeout: float = 60) -> None:
+    def wait_for_log(self, text: bytes, timeout: float = 20) -> None:
         eventually(lambda: text in self.log(), timeout, lambda: f"{text!r} did not come: {self.log()[-300:]!r}")
 
     def wait_for_log_size(self, size: int, timeout: float = 60) -> None:

@@ -48,12 +48,12 @@ print("ready", flush=True)
 def test_term_lets_a_job_write_its_checkpoint(host: Host) -> None:
     host.start(python(CHECKPOINT) + "; echo never")
     host.wait_for_log(b"ready")
-    host.stop("cancelled", grace=60)
+    host.stop("cancelled", grace=10)
     record = host.wait()
     assert (record["reason"], record["detail"]) == ("stopped", "cancelled")
     assert (host.work / "checkpoint").read_text() == "saved whole"
     assert b"never" not in host.log()
-    assert record["run_seconds"] < 50  # it did not wait for the whole grace
+    assert record["run_seconds"] < 9  # it did not wait for the whole grace
 
 
 def test_a_notice_lets_a_job_write_its_checkpoint(host: Host, tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_notice_lets_a_job_write_its_checkpoint(host: Host, tmp_path: Path) ->
     command = f"echo asked >>{tmp_path}/asked; cat {notice} 2>/dev/null"
     host.start(python(CHECKPOINT), preemption_notice=command, notice_seconds=0.2, grace_seconds=10)
     host.wait_for_log(b"ready")
-    eventually(lambda: (tmp_path / "asked").read_text().count("asked") >= 2)
+    eventually(lambda: (tmp_path / "asked").read_text().count("asked") >= 2, 20)
     assert not (host.root / "exit.json").exists()
     notice.write_text('{"action": "terminate",\n "time": "2026-11-21T12:00:00Z"}')
     record = host.wait()
@@ -94,7 +94,7 @@ def test_a_second_stop_may_be_less_patient(host: Host) -> None:
     host.stop(grace=60)
     host.wait_for_phase("stopping")
     host.stop(grace=0)
-    assert host.wait(40)["reason"] == "stopped"
+    assert host.wait(10)["reason"] == "stopped"
 
 
 def test_a_stop_before_the_start_wins(host: Host) -> None:
@@ -160,7 +160,7 @@ def test_max_duration_counts_from_the_start_of_run(host: Host) -> None:
     record = host.wait()
     assert record["reason"] == "max_duration"
     assert record["setup_seconds"] > 0.9
-    assert 0.7 < record["run_seconds"] < 60
+    assert 0.7 < record["run_seconds"] < 5
 
 
 def test_the_deadline_ends_the_job(host: Host) -> None:
@@ -188,7 +188,7 @@ def test_at_the_deadline_the_machine_ends_itself_again_and_again(host: Host, end
     time.sleep(0.3)
     assert calls.read_text() == ""  # not before the deadline, though the job is over
     assert host.ask("alive") == {"alive": True}
-    eventually(lambda: calls.read_text().count("now") >= 2)
+    eventually(lambda: calls.read_text().count("now") >= 2, 15)
     assert host.wait()["reason"] == "exited"
     host.destroy()
 
@@ -196,7 +196,7 @@ def test_at_the_deadline_the_machine_ends_itself_again_and_again(host: Host, end
 def test_the_machine_ends_itself_also_under_a_job(host: Host, ending: tuple[Path, list[str]]) -> None:
     calls, argv = ending
     host.start(python(STUBBORN), deadline_seconds=1, grace_seconds=0.5, self_destruct=argv)
-    eventually(lambda: calls.read_text() != "")
+    eventually(lambda: calls.read_text() != "", 15)
     assert host.wait()["reason"] == "deadline"
     host.destroy()
 
@@ -209,8 +209,8 @@ def test_a_runner_that_is_killed_after_the_job_leaves_a_machine_that_still_ends(
     host.wait()
     runner = host.runner()
     host.kill(runner)
-    eventually(lambda: host.runner() != runner)
-    eventually(lambda: calls.read_text() != "")
+    eventually(lambda: host.runner() != runner, 5)
+    eventually(lambda: calls.read_text() != "", 15)
     host.destroy()
 
 
@@ -222,7 +222,7 @@ def test_end_kills_everything_and_then_the_machine(host: Host, ending: tuple[Pat
     assert host.ask("end") == {"ended": True}
     assert [pid for pid in (runner, switch) if is_alive(pid)] == []
     assert host.wait()["reason"] == "stopped"
-    eventually(lambda: calls.read_text() != "")
+    eventually(lambda: calls.read_text() != "", 10)
     host.destroy()
 
 

@@ -108,7 +108,7 @@ def test_what_a_killed_unpack_left_goes_with_the_start(host: Host) -> None:
         assert unpacking.stdin is not None
         unpacking.stdin.write(tar_of(("a", b"x" * 5000))[:4000])
         unpacking.stdin.flush()
-        eventually(lambda: any((host.root / "shared").glob(".unpacking-*")))
+        eventually(lambda: any((host.root / "shared").glob(".unpacking-*")), 10)
         unpacking.kill()
     assert not host.work.exists()
     host.call("unpack", "d1", stdin=tar_of(("a", b"whole")))

@@ -29,7 +29,7 @@ def test_a_job_that_ends_well(host: Host) -> None:
     assert host.log() == b"out\nerr\n"
     assert (record["log_bytes"], record["metrics_bytes"]) == (8, 12)
     assert record["setup_seconds"] is None
-    assert 0 <= record["run_seconds"] < 30
+    assert 0 <= record["run_seconds"] < 10
     assert record["started_at"] <= record["ended_at"]
     host.wait_for_phase("exited")
 
@@ -71,8 +71,8 @@ def test_seconds_of_setup_and_run_are_told_apart(host: Host) -> None:
     host.start("sleep 0.2", setup="sleep 0.7")
     host.wait_for_phase("setup")
     record = host.wait()
-    assert 0.6 < record["setup_seconds"] < 30
-    assert 0.15 < record["run_seconds"] < 30
+    assert 0.6 < record["setup_seconds"] < 3
+    assert 0.15 < record["run_seconds"] < 3
 
 
 def test_a_job_killed_by_a_signal(host: Host) -> None:
@@ -237,7 +237,7 @@ def test_the_beat_grows_at_least_every_two_seconds(host: Host) -> None:
     host.wait_for_phase("running")
     for _ in range(2):
         beat = host.state()["beat"]
-        eventually(lambda beat=beat: host.state()["beat"] > beat)  # type: ignore[misc]
+        eventually(lambda beat=beat: host.state()["beat"] > beat, 2)  # type: ignore[misc]
     host.wait()
 
 
@@ -298,7 +298,7 @@ def test_it_reaps_what_a_jobs_daemons_leave(host: Host) -> None:
     """Where process 1 reaps nobody (a pod's `sleep infinity`) they would fill the table of processes."""
     host.start("for i in 1 2 3 4 5; do (setsid sleep 0.1 &) ; done; sleep 1.5")
     host.wait_for_phase("running")
-    eventually(lambda: _zombies(host.runner()) == 0 and b"sleep" not in host.log())
+    eventually(lambda: _zombies(host.runner()) == 0 and b"sleep" not in host.log(), 5)
     host.wait()
 
 

@@ -131,7 +131,7 @@ def test_a_hung_nvidia_smi_stops_neither_beat_nor_job(
     host.start("sleep 3", telemetry_seconds=0.5)
     host.wait_for_phase("running")
     beat = host.state()["beat"]
-    eventually(lambda: host.state()["beat"] > beat)
+    eventually(lambda: host.state()["beat"] > beat, 2)
     assert host.wait()["reason"] == "exited"
     host.wait_until_quiet()
 
@@ -143,9 +143,9 @@ def test_a_full_disk_under_the_job(small_disk: Callable[[int], Path], make_host:
     """The record must come, and say why; the beat must go on while the disk is full."""
     host = make_host(root=small_disk(4) / "machine")
     host.start("cat /dev/zero > filler || { sleep 3; exit 28; }", telemetry_seconds=0.3)
-    eventually(lambda: b"No space" in host.log() or shutil.disk_usage(host.root).free == 0)
+    eventually(lambda: b"No space" in host.log() or shutil.disk_usage(host.root).free == 0, 10)
     beat = host.state()["beat"]
-    eventually(lambda: host.state()["beat"] > beat + 1)
+    eventually(lambda: host.state()["beat"] > beat + 1, 5)
     record = host.wait()
     assert (record["reason"], record["exit_code"]) == ("exited", 28)
     assert record["detail"] == "no space left on the machine's disk"
@@ -170,7 +170,7 @@ def test_a_stop_on_a_full_disk(small_disk: Callable[[int], Path], make_host: Cal
 def test_a_runner_killed_on_a_full_disk(small_disk: Callable[[int], Path], make_host: Callable[..., Host]) -> None:
     host = make_host(root=small_disk(4) / "machine")
     host.start("cat /dev/zero > filler || sleep 600", grace_seconds=0.5)
-    eventually(lambda: shutil.disk_usage(host.root).free == 0)
+    eventually(lambda: shutil.disk_usage(host.root).free == 0, 10)
     host.kill(host.runner())
     assert host.wait()["reason"] == "agent"
     host.wait_until_quiet()
@@ -211,7 +211,7 @@ def memory_limit() -> Iterator[Path]:
                 group.rmdir()
             continue
         yield group
-        eventually(lambda group=group: not (group / "cgroup.procs").read_text())  # type: ignore[misc]
+        eventually(lambda group=group: not (group / "cgroup.procs").read_text(), 10)  # type: ignore[misc]
         group.rmdir()
         return
     pytest.skip("may not make a control group with a memory limit")

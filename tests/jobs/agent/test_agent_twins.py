@@ -43,7 +43,7 @@ def test_when_the_switch_is_killed_the_runner_makes_a_new_one(host: Host) -> Non
     for _ in range(2):
         switch = host.switch()
         host.kill(switch)
-        eventually(lambda old=switch: host.switch() != old)  # type: ignore[misc]
+        eventually(lambda old=switch: host.switch() != old, 5)  # type: ignore[misc]
     assert host.wait()["reason"] == "exited"
     assert host.log() == b"still here\n"
     host.wait_until_quiet()
@@ -54,7 +54,7 @@ def test_the_new_switch_does_its_work(host: Host) -> None:
     host.wait_for_phase("running")
     switch = host.switch()
     host.kill(switch)
-    eventually(lambda: host.switch() != switch)
+    eventually(lambda: host.switch() != switch, 5)
     host.kill(host.runner())
     assert host.wait()["reason"] == "agent"
     host.wait_until_quiet()
@@ -108,7 +108,7 @@ def test_a_jump_of_the_wall_clock_neither_kills_nor_spares(
     assert record["reason"] == "deadline"
     assert abs(record["ended_at"] - (host.root / "exit.json").stat().st_mtime) > 40 * 3600  # it did jump
     assert host.log().startswith(b"lived\n")
-    assert 2 < record["run_seconds"] < 60
+    assert 2 < record["run_seconds"] < 10
 
 
 def kill_both(host: Host) -> None:
@@ -116,4 +116,4 @@ def kill_both(host: Host) -> None:
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     host.kill(*pids)
-    eventually(lambda: not any(is_alive(pid) for pid in pids))
+    eventually(lambda: not any(is_alive(pid) for pid in pids), 5)

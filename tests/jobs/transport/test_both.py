@@ -68,7 +68,7 @@ def test_a_command_that_does_not_end_is_killed_in_time(transport: Transport, tmp
     began = time.monotonic()
     with pytest.raises(TransportError, match="did not end within"):
         transport.run(shell('echo $$ > "$1"; sleep 100 & wait', str(tmp_path / "pid")), timeout=0.7)
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 4
     assert ended(int((tmp_path / "pid").read_text()))
     assert transport.run(["echo", "next"], timeout=10).stdout == b"next\n"
 
@@ -77,14 +77,14 @@ def test_endless_output_does_not_extend_the_time_of_run(transport: Transport) ->
     began = time.monotonic()
     with pytest.raises(TransportError, match="did not end within"):
         transport.run(["yes"], timeout=0.7)
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 4
 
 
 def test_what_a_command_leaves_in_the_background_does_not_hold_it(transport: Transport) -> None:
     began = time.monotonic()
-    done = transport.run(shell("sleep 60 & echo started"), timeout=50)
+    done = transport.run(shell("sleep 8 & echo started"), timeout=20)
     assert (done.exit_code, done.stdout) == (0, b"started\n")
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 5
 
 
 def test_a_killed_command_has_no_good_exit_code(transport: Transport) -> None:
@@ -166,7 +166,7 @@ class TestNoLonger:
         ):
             for _ in chunks:
                 pass
-        assert time.monotonic() < until + 20
+        assert time.monotonic() < until + 5
         transport.may_go_on = lambda: True
         assert transport.run(["echo", "next"], timeout=10).stdout == b"next\n"
 
@@ -178,7 +178,7 @@ class TestNoLonger:
         transport.may_go_on = lambda: time.monotonic() < until
         with pytest.raises(TransportError, match="was broken off before its end"):
             transport.send(shell(script), (bytes(MIB) for _ in range(400)), timeout=30)
-        assert time.monotonic() < until + 20
+        assert time.monotonic() < until + 5
         transport.may_go_on = lambda: True
         assert transport.run(["echo", "next"], timeout=10).stdout == b"next\n"
 
@@ -191,7 +191,7 @@ def test_words_on_stderr_without_end_are_no_output(transport: Transport) -> None
         pytest.raises(TransportError, match="was broken off"),
     ):
         next(chunks)
-    assert time.monotonic() < until + 20
+    assert time.monotonic() < until + 5
 
 
 def test_leaving_receive_early_ends_the_command(transport: Transport, tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ class TestHung:
         began = time.monotonic()
         with pytest.raises(TransportError):
             self.use(transport, call)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 1 + 2.5
         own_sshd.resume()
         assert alive(transport)
 
@@ -134,7 +134,7 @@ class TestHung:
                     own_sshd.hang()
                     for _ in out:
                         pass
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 5
         own_sshd.resume()
         assert alive(transport)
 
@@ -260,7 +260,7 @@ class TestNoServer:
             began = time.monotonic()
             with pytest.raises(TransportError):
                 connect(server).run(["true"], timeout=1)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 3
 
     def test_a_name_that_does_not_exist(self, connect: Connect, tmp_path: Path) -> None:
         server = Sshd(tmp_path, 22, host="no-such-host.invalid")
@@ -299,7 +299,7 @@ def test_no_file_descriptor_or_thread_is_left(own_sshd: Sshd, connect: Connect, 
         transport.read([ByteRange("/etc/passwd", 0, 10)], timeout=10)
         with transport.receive(["cat", "/dev/zero"], timeout=10) as chunks:
             next(chunks)
-    eventually(lambda: not new_threads() and open_files() <= files, 20, lambda: f"{new_threads()}, {open_files()}")
+    eventually(lambda: not new_threads() and open_files() <= files, 2, lambda: f"{new_threads()}, {open_files()}")
     transport.close()
 
 

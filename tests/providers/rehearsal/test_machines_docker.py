@@ -246,7 +246,7 @@ def test_many_calls_wait_for_nothing(machines: DockerMachines) -> None:
         machines.halt(f"m{number}")
         machines.resume(f"m{number}")
         machines.look(f"m{number}")
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 0.5
     machines.remove("m0")
     machines.remove("m0")
     machines.start(MachineRequest(name="m0", image=BASE, command=WAITS))
